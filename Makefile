@@ -1,0 +1,67 @@
+# Every target makes what it needs: the first call creates .venv and installs, later ones are quick.
+#
+#   make demo       train a population of DQN agents on LunarLander   (ARGS="--seed 1" for flags)
+#   make test       the fast tests                                    (ARGS="-k replay" for flags)
+#   make test-slow  the learning runs
+#   make check      format, lint, types, fast tests: run it before a commit
+#   make format     apply the formatter and the safe lint fixes
+#   make docs       write the API reference to site/
+#   make clean      remove what these targets made, .venv included
+
+PYTHON ?= python3
+# Processes of the test run; 0 runs it in one.
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.installed-docs
+
+# Small networks are slower on many threads than on one.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow check format format-check lint types docs clean
+.DEFAULT_GOAL := check
+
+$(INSTALLED): requirements.txt pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[box2d,dev]'
+	@touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[docs]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python demo_online.py $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# One process: a learning run that waits for a core measures nothing.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: format-check lint types test
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+format-check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+docs: $(DOCS_INSTALLED)
+	$(BIN)/pdoc --docformat google --output-directory site agilerl
+
+clean:
+	rm -rf $(VENV) site build dist agilerl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
