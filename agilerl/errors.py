@@ -83,9 +83,7 @@ def check_sizes(field: str, values: object) -> tuple[int, ...]:
     return tuple(check_int(f"{field}[{i}]", value) for i, value in enumerate(values))
 
 
-def check_float(
-    field: str, value: object, low: float = -math.inf, high: float = math.inf
-) -> float:
+def check_float(field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """Return ``value`` as a finite float in [low, high]; raise ``ConfigError`` otherwise."""
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)

@@ -1,0 +1,1 @@
+"""What moves between an environment and an agent."""

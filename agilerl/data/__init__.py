@@ -1,0 +1,1 @@
+"""Data sets: offline transitions and language."""

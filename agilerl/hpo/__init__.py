@@ -1,0 +1,1 @@
+"""Evolution: the tournament and the mutations."""

@@ -1,0 +1,1 @@
+"""The training loops and those who watch them."""
