@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from agilerl.devices import check_device
+from agilerl.errors import ConfigError
 from agilerl.seeding import Generator, branch, generator
 
 logger = logging.getLogger("agilerl")
@@ -143,6 +144,31 @@ class EvolvableNetwork(nn.Module, ABC):
                     if key in values:
                         parameter.copy_(values[key])
         self.layers = layers.train(self.training)
+
+    def restore(self, shape: Mapping[str, Any], values: Params) -> None:
+        """Take the shape and the parameters that another network of this class had.
+
+        Args:
+            shape: its ``init_dict``; the device is left as it is here.
+            values: its parameters by name, relative to ``layers``.
+
+        Raises:
+            ConfigError: if the shape can't be built, or the values are not of that shape; this
+                is found out before memory is allocated.
+        """
+        fields = {f.name for f in dataclasses.fields(self.spec)}
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+        if plain.keys() != fields:
+            raise ConfigError(f"shape: expected the fields {sorted(fields)}, got {sorted(plain)}.")
+        spec = type(self.spec)(**plain)
+        layers = nn.ModuleDict(self.make_layers(spec))
+        expected = {name: tuple(p.shape) for name, p in layers.named_parameters()}
+        given = {name: tuple(value.shape) for name, value in values.items()}
+        if expected != given:
+            raise ConfigError(f"parameters: expected the shapes {expected}, got {given}.")
+        like = next(self.parameters())
+        self._install(spec, values, like.device, like.dtype)
+        self.spec = spec
 
     # ------------------------------------------------------------------------------------ copying
 

@@ -1,0 +1,343 @@
+"""A network, its target and its optimiser as one object."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from agilerl.errors import CheckpointError
+from agilerl.networks import mlp_kernel
+from agilerl.networks.base import EvolvableNetwork, Params
+from agilerl.networks.mlp_kernel import MLPKernel
+
+Tensor = torch.Tensor
+#: What Adam remembers of each parameter.
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class TrainedNetwork:
+    """What an agent owns: a module, a Polyak copy of it (or of a part), and an Adam optimiser.
+
+    An algorithm's ``learn`` is one text over the verbs ``forward``, ``backward`` (or
+    ``input_gradient``), ``step`` and ``soft_update``.  Plain MLPs on the CPU run them on the
+    kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same.
+
+    The module may be edited in place at any time.  Before its next use, target and moments
+    follow the edit, so that the optimiser always holds exactly the live parameters.
+
+    Args:
+        module: the network; it may be a composite of evolvable ones.
+        lr: learning rate of Adam; None means frozen (no optimiser).
+        target_of: which submodule has a target copy: "" is all of it, None is no target.
+    """
+
+    def __init__(
+        self, module: nn.Module, lr: float | None = None, target_of: str | None = ""
+    ) -> None:
+        self._module = module
+        self._target_of = target_of
+        self._target: nn.Module | None = None
+        self._optimizer: torch.optim.Adam | None = None
+        self._kernel: MLPKernel | None = None
+        self._target_kernel: MLPKernel | None = None
+        self._graph: tuple[tuple[Tensor, ...], Tensor] | None = None
+        self._width = 0
+        if target_of is not None:
+            self._target = copy.deepcopy(module.get_submodule(target_of)).requires_grad_(False)
+        if lr is not None:
+            self._optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
+        self._names = [name for name, _ in module.named_parameters()]
+        for _, network in self._evolvables():
+            network.journal = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process's memory; copies bind their own."""
+        self.follow()
+        return {**self.__dict__, "_kernel": None, "_target_kernel": None, "_graph": None}
+
+    # ------------------------------------------------------------------------------------- parts
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself."""
+        return self._module
+
+    @property
+    def target(self) -> nn.Module:
+        """The Polyak copy; it raises ``AttributeError`` where there is none."""
+        self.follow()
+        if self._target is None:
+            raise AttributeError("this network has no target copy")
+        return self._target
+
+    @property
+    def optimizer(self) -> torch.optim.Adam:
+        """The optimiser; it raises ``AttributeError`` on a frozen network."""
+        self.follow()
+        if self._optimizer is None:
+            raise AttributeError("this network is frozen: it has no optimiser")
+        return self._optimizer
+
+    @property
+    def evolvable(self) -> EvolvableNetwork:
+        """The one evolvable network in the module (the first, in a composite)."""
+        return self._evolvables()[0][1]
+
+    def _evolvables(self) -> list[tuple[str, EvolvableNetwork]]:
+        found = self._module.named_modules()
+        return [(name, m) for name, m in found if isinstance(m, EvolvableNetwork)]
+
+    # ----------------------------------------------------------------------------------- following
+
+    def follow(self) -> None:
+        """Carry target and moments along with the edits made on the module since the last call."""
+        if isinstance(self._module, EvolvableNetwork) and not self._module.journal:
+            return
+        for prefix, network in self._evolvables():
+            for edit in network.journal or ():
+                self._carry(prefix, edit)
+            network.journal = []
+
+    def _carry(self, prefix: str, edit: Any) -> None:
+        target = self._target_part(prefix)
+        if target is not None:
+            target.apply(edit)
+            target.requires_grad_(False)
+        head = f"{prefix}.layers." if prefix else "layers."
+        moments, step = self._moments(), self._steps()
+        own = {k[len(head) :]: moments.pop(k) for k in list(moments) if k.startswith(head)}
+        for key in ("exp_avg", "exp_avg_sq") if own else ():
+            before = {name: entry[key] for name, entry in own.items()}
+            for name, value in edit.carry(before, True).items():
+                moments.setdefault(head + name, {})[key] = value
+        self._adopt(moments, step)
+
+    def _target_part(self, prefix: str) -> EvolvableNetwork | None:
+        """Return the target's copy of the evolvable network at ``prefix``, if it has one."""
+        if self._target is None or self._target_of is None:
+            return None
+        root = self._target_of
+        if not (f"{prefix}." if prefix else "").startswith(f"{root}." if root else ""):
+            return None
+        inner = prefix[len(root) :].lstrip(".")
+        part = self._target.get_submodule(inner)
+        assert isinstance(part, EvolvableNetwork)
+        return part
+
+    def _moments(self) -> dict[str, Params]:
+        """Return Adam's two moments by parameter name; empty before its first step."""
+        if self._optimizer is None:
+            return {}
+        state, params = self._optimizer.state, self._optimizer.param_groups[0]["params"]
+        return {
+            name: {key: state[p][key] for key in MOMENTS}
+            for name, p in zip(self._names, params, strict=True)
+            if p in state
+        }
+
+    def _steps(self) -> float:
+        """Return how many steps the optimiser has made."""
+        states = self._optimizer.state.values() if self._optimizer is not None else ()
+        return max((float(entry["step"]) for entry in states), default=0.0)
+
+    def _adopt(self, moments: dict[str, Params], steps: float) -> None:
+        """Make the optimiser hold the live parameters, with ``moments`` (zero where none came)."""
+        live = dict(self._module.named_parameters())
+        self._names = list(live)
+        self._kernel = self._target_kernel = None
+        if self._optimizer is None:
+            return
+        self._optimizer.param_groups[0]["params"] = list(live.values())
+        self._optimizer.state.clear()
+        for name, parameter in live.items() if moments else ():
+            entry = moments.get(name, {})
+            kept = {
+                key: entry[key].to(parameter) if key in entry else torch.zeros_like(parameter)
+                for key in MOMENTS
+            }
+            self._optimizer.state[parameter] = {"step": torch.tensor(steps), **kept}
+
+    def _reconcile(self) -> None:
+        """Follow parameters that were replaced from outside (``load_state_dict(assign=True)``)."""
+        if self._optimizer is None:
+            return
+        held = self._optimizer.param_groups[0]["params"]
+        live = list(self._module.parameters())
+        if len(held) != len(live) or any(a is not b for a, b in zip(held, live, strict=True)):
+            self._adopt(self._moments(), self._steps())
+
+    # -------------------------------------------------------------------------------------- verbs
+
+    def _bound(self) -> MLPKernel | None:
+        """Return the kernel, bound to the module's present memory; None where autograd serves."""
+        if not mlp_kernel.enabled:
+            return None
+        if self._kernel is None or not self._kernel.holds():
+            self._kernel = None
+            if MLPKernel.serves(self._module, trained=self._optimizer is not None):
+                self._reconcile()
+                self._kernel = MLPKernel(self._module, self._optimizer)
+        return self._kernel
+
+    def _bound_target(self) -> MLPKernel | None:
+        if not mlp_kernel.enabled:
+            return None
+        if self._target_kernel is None or not self._target_kernel.holds():
+            self._target_kernel = None
+            if MLPKernel.serves(self._target, trained=False):
+                self._target_kernel = MLPKernel(self._target, None)
+        return self._target_kernel
+
+    def infer(self, *inputs: Tensor, target: bool = False) -> Tensor:
+        """Return the outputs of the network (or of its target) without a graph."""
+        self.follow()
+        with torch.no_grad():
+            kernel = self._bound_target() if target else self._bound()
+            if kernel is not None:
+                return kernel.forward(joined(inputs, kernel.net.flat.dtype))
+            outputs: Tensor = (self.target if target else self._module)(*inputs)
+            return outputs
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the outputs, detached, and keep what one ``backward`` needs."""
+        self.follow()
+        kernel = self._bound() if self._optimizer is not None else None
+        if kernel is not None:
+            self._graph = None
+            self._width = inputs[-1].shape[1]
+            with torch.no_grad():
+                return kernel.forward(joined(inputs, kernel.net.flat.dtype), keep=True)
+        leaves = tuple(x.detach().requires_grad_(x.is_floating_point()) for x in inputs)
+        outputs: Tensor = self._module(*leaves)
+        self._graph = leaves, outputs
+        return outputs.detach()
+
+    def backward(self, grad_outputs: Tensor) -> None:
+        """Set the parameters' gradients, from that of the last ``forward``'s outputs."""
+        if self._graph is None:
+            assert self._kernel is not None, "backward() follows forward()"
+            with torch.no_grad():
+                self._kernel.backward(grad_outputs)
+            return
+        params = list(self._module.parameters())
+        grads = torch.autograd.grad(self._graph[1], params, grad_outputs, allow_unused=True)
+        for parameter, grad in zip(params, grads, strict=True):
+            parameter.grad = grad
+
+    def input_gradient(self, grad_outputs: Tensor) -> Tensor:
+        """Return the gradient of the last input of ``forward``; the parameters keep theirs."""
+        if self._graph is None:
+            assert self._kernel is not None, "input_gradient() follows forward()"
+            with torch.no_grad():
+                return self._kernel.input_gradient(grad_outputs, self._width)
+        leaves, outputs = self._graph
+        return torch.autograd.grad(outputs, leaves[-1], grad_outputs)[0]
+
+    def step(self) -> None:
+        """Make one step of Adam with the gradients that ``backward`` set."""
+        if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
+            with torch.no_grad():
+                self._kernel.adam.step()
+            return
+        self._graph = None
+        self._reconcile()
+        self.optimizer.step()
+
+    def descend(self, loss: Tensor) -> None:
+        """Backpropagate a loss that was computed with autograd from ``module``, and step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._reconcile()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def soft_update(self, tau: float) -> None:
+        """Move the target: ``target <- target + tau * (online - target)``."""
+        target = self.target
+        with torch.no_grad():
+            kernel, target_kernel = self._bound(), self._bound_target()
+            if kernel is not None and target_kernel is not None:
+                target_kernel.net.flat.lerp_(kernel.net.flat, tau)
+                return
+            source = self._module.get_submodule(self._target_of or "")
+            torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+
+    # -------------------------------------------------------------------------------------- values
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def is_finite(self) -> bool:
+        """Return whether no parameter is NaN or infinite."""
+        return all(bool(torch.isfinite(p).all()) for p in self._module.parameters())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was learnt, as tensors and plain values."""
+        self.follow()
+        state: dict[str, Any] = {
+            "shapes": {name: plain_shape(net) for name, net in self._evolvables()},
+            "module": {k: v.detach().clone() for k, v in self._module.state_dict().items()},
+        }
+        if self._target is not None:
+            state["target"] = {k: v.detach().clone() for k, v in self._target.state_dict().items()}
+        if self._optimizer is not None:
+            state["moments"] = {
+                name: {key: value.detach().clone() for key, value in entry.items()}
+                for name, entry in self._moments().items()
+            }
+            state["steps"], state["lr"] = self._steps(), self.lr
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state()`` returned, shapes included.
+
+        Raises:
+            CheckpointError: if a part is missing or does not fit; nothing has changed then.
+        """
+        fresh = copy.deepcopy(self)
+        try:
+            fresh._load(state)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the saved network does not fit: {error}") from error
+        self.__dict__.update(fresh.__dict__)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for prefix, network in self._evolvables():
+            head = f"{prefix}.layers." if prefix else "layers."
+            own = {k[len(head) :]: v for k, v in state["module"].items() if k.startswith(head)}
+            network.restore(state["shapes"][prefix], own)
+            target = self._target_part(prefix)
+            if target is not None:
+                target.restore(state["shapes"][prefix], own)
+                target.requires_grad_(False)
+            network.journal = []
+        self._module.load_state_dict(state["module"])
+        if self._target is not None:
+            self._target.load_state_dict(state["target"])
+        if self._optimizer is not None:
+            live = {name: p.shape for name, p in self._module.named_parameters()}
+            for name, entry in state["moments"].items():
+                if any(entry[key].shape != live[name] for key in MOMENTS):
+                    raise CheckpointError(f"the optimiser's moments of {name} have another shape")
+            self._adopt(state["moments"], float(state["steps"]))
+            self.lr = float(state["lr"])
+
+
+def joined(inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
+    """Return the inputs of an MLP as one [B, N]: a second input stands in front of the first."""
+    x = inputs[0].flatten(1).to(dtype)
+    return x if len(inputs) == 1 else torch.cat([inputs[1], x], dim=1)
+
+
+def plain_shape(network: EvolvableNetwork) -> dict[str, Any]:
+    """Return the arguments that rebuild a network, without its device."""
+    return {key: value for key, value in network.init_dict.items() if key != "device"}
