@@ -1,0 +1,1 @@
+"""The game of Wordle: words, rules, players, data and tokens."""

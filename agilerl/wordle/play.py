@@ -1,0 +1,130 @@
+"""Play Wordle at the terminal: ``python -m agilerl.wordle.play``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from agilerl.errors import AgileRLError
+from agilerl.wordle.display import show_keyboard, show_turn, use_colour
+from agilerl.wordle.environment import WordleEnvironment
+from agilerl.wordle.information_gain import InformationGain
+from agilerl.wordle.patterns import MAX_TURNS, WORD_LENGTH
+from agilerl.wordle.policies import candidates_after
+from agilerl.wordle.vocabulary import Vocabulary
+
+_HELP = "Type a word of five letters, ? for a hint, or Ctrl-D to give up."
+
+
+def load_vocabulary(words: int | None, file: Path | None, guesses: Path | None) -> Vocabulary:
+    """Return the vocabulary that the command line asks for."""
+    vocabulary = Vocabulary.full() if file is None else Vocabulary.from_file(file, guesses)
+    return vocabulary if words is None else vocabulary.subset(words)
+
+
+def add_vocabulary_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--words``, ``--vocabulary`` and ``--guesses``."""
+    parser.add_argument(
+        "--words", type=int, metavar="N", help="use N answers only, and no other words"
+    )
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="your own list of answers, a word a line"
+    )
+    parser.add_argument(
+        "--guesses", type=Path, metavar="FILE", help="with --vocabulary: more words to guess"
+    )
+
+
+class HumanPolicy:
+    """Asks a person for each guess.  Words that are not in the list cost nothing here.
+
+    Args:
+        vocabulary: The words.
+        read: Asks for a line, with a prompt.
+        write: Shows a line.
+        coloured: Show colours, not marks.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        read: Callable[[str], str] = input,
+        write: Callable[[str], object] = print,
+        coloured: bool = False,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._read, self._write, self._coloured = read, write, coloured
+
+    def guess(self, turns: list[tuple[str, int]]) -> str:
+        """Return a legal word; ``turns`` are the (word, pattern code) so far."""
+        while True:
+            word = self._read(f"Guess {len(turns) + 1} of {MAX_TURNS}: ").strip().lower()
+            if word == "?":
+                self._write(self._hint(turns))
+            elif len(word) != WORD_LENGTH:
+                self._write(f"{len(word)} letters, but {WORD_LENGTH} are needed. {_HELP}")
+            elif self._vocabulary.index(word) < 0:
+                self._write(f"{word.upper()} is not in the word list. Try another.")
+            else:
+                return word
+
+    def _hint(self, turns: list[tuple[str, int]]) -> str:
+        possible = candidates_after(self._vocabulary, turns)
+        best = InformationGain(self._vocabulary).best_guesses(possible[None])[0]
+        word = self._vocabulary.guesses[best].upper()
+        return f"{possible.sum()} words are possible. {word} would tell most."
+
+
+def play_game(env: WordleEnvironment, human: HumanPolicy, write: Callable[[str], object]) -> bool:
+    """Play one game with a person; return whether it was won."""
+    coloured = human._coloured
+    env.reset()
+    turns: list[tuple[str, int]] = []
+    while True:
+        word = human.guess(turns)
+        _, _, terminated, _, info = env.step(word)
+        turns.append((word, info["pattern"]))
+        write("\n".join(show_turn(w, p, coloured) for w, p in turns))
+        if terminated:
+            hidden = info["hidden"].upper()
+            write(
+                f"Right, in {len(turns)}!" if info["won"] else f"Out of guesses. It was {hidden}."
+            )
+            return bool(info["won"])
+        write(show_keyboard(turns, coloured))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agilerl.wordle.play",
+        description=(
+            "Find the hidden word in six guesses. Green: right letter, right place. Yellow: the "
+            "letter is elsewhere in the word. Grey: no (more) such letter."
+        ),
+    )
+    add_vocabulary_arguments(parser)
+    parser.add_argument("--seed", type=int, help="play the same words again")
+    parser.add_argument("--no-colour", action="store_true", help="show marks - ? ! for the colours")
+    arguments = parser.parse_args(argv)
+    try:
+        vocabulary = load_vocabulary(arguments.words, arguments.vocabulary, arguments.guesses)
+        env = WordleEnvironment(vocabulary, seed=arguments.seed)
+        human = HumanPolicy(vocabulary, coloured=use_colour() and not arguments.no_colour)
+        print(f"{len(vocabulary.answers)} words may be hidden. {_HELP}")
+        while True:
+            play_game(env, human, print)
+            if not input("Again? [y/n] ").strip().lower().startswith("y"):
+                return 0
+    except (EOFError, KeyboardInterrupt):
+        print("\nGoodbye.")
+        return 0
+    except AgileRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The word lists that come with agilerl, and the script that builds them."""
