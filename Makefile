@@ -16,7 +16,6 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DOCS_INSTALLED := $(VENV)/.installed-docs
 
 # Small networks are slower on many threads than on one.
 export OMP_NUM_THREADS ?= 1
@@ -28,11 +27,7 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[box2d,dev]'
-	@touch $@
-
-$(DOCS_INSTALLED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[box2d,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -60,7 +55,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-docs: $(DOCS_INSTALLED)
+docs: $(INSTALLED)
 	$(BIN)/pdoc --docformat google --output-directory site agilerl
 
 clean:
