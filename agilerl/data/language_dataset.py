@@ -148,7 +148,9 @@ def save_games(
         "games": len(games),
         "mean_reward": float(games.returns.mean()),
     }
-    write_fields(path, {name: getattr(games, name) for name in FIELDS}, about)
+    arrays = {name: getattr(games, name) for name in FIELDS}
+    small = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+    write_fields(path, {**arrays, "tokens": games.tokens.astype(small)}, about)
 
 
 class LanguageDataset:

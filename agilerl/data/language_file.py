@@ -35,10 +35,11 @@ def _field(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     """Return a field's dataset after checking all that can be checked without reading it."""
     import h5py
 
-    if name not in file:
+    link = file.get(name, getlink=True)
+    if link is None:
         found = ", ".join(sorted(file)) or "nothing"
         raise DatasetError(f"{path}: {name}: missing. The file has: {found}.")
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+    if not isinstance(link, h5py.HardLink):
         raise DatasetError(f"{path}: {name}: expected data in the file itself, got a link.")
     field = file[name]
     if not isinstance(field, h5py.Dataset):

@@ -37,8 +37,7 @@ class InformationGain:
         self._cache_size = check_int("cache_size", cache_size, minimum=0)
         self._cache: dict[bytes, int] = {}
         answers = len(vocabulary.answers)
-        counts = np.arange(answers + 1)
-        self._count_log = counts * np.log2(np.maximum(counts, 1))
+        self._log = np.log2(np.maximum(np.arange(answers + 1), 1))
         everything = np.arange(len(vocabulary.guesses))
         self._opener_order: IntArray = np.argsort(
             self._remaining(self._matrix, np.arange(answers)), kind="stable"
@@ -88,15 +87,17 @@ class InformationGain:
     def _remaining(
         self, rows: npt.NDArray[np.uint8], possible: IntArray
     ) -> npt.NDArray[np.float64]:
-        """Return ``sum_p c_p log2 c_p`` of each row of the pattern matrix: lower is better."""
+        """Return ``sum_p c_p log2 c_p`` of each row of the pattern matrix: lower is better.
+
+        It is summed as ``log2 c_p`` over the possible answers, which are few, not over patterns.
+        """
         scores = np.empty(len(rows))
-        offsets = (np.arange(_BLOCK) * N_PATTERNS)[:, None]
+        cells = (np.arange(_BLOCK) * N_PATTERNS)[:, None]
         for start in range(0, len(rows), _BLOCK):
-            patterns = rows[start : start + _BLOCK, possible].astype(np.int64)
-            size = len(patterns)
-            patterns += offsets[:size]
-            counts = np.bincount(patterns.ravel(), minlength=size * N_PATTERNS)
-            terms = self._count_log[counts].reshape(size, N_PATTERNS)
-            scores[start : start + size] = terms.sum(axis=1)
+            block = rows[start : start + _BLOCK].take(possible, axis=1)
+            patterns = (block + cells[: len(block)]).ravel()
+            counts = np.bincount(patterns).take(patterns)
+            logs = self._log.take(counts).reshape(block.shape)
+            scores[start : start + _BLOCK] = logs.sum(axis=1)
         # Sums of the same numbers in another order must tie.
-        return np.round(scores, 9)
+        return scores.round(9)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agilerl.errors import AgileRLError
+from agilerl.errors import AgileRLError, ConfigError
 from agilerl.wordle.display import show_keyboard, show_turn, use_colour
 from agilerl.wordle.environment import WordleEnvironment
 from agilerl.wordle.information_gain import InformationGain
@@ -20,6 +20,8 @@ _HELP = "Type a word of five letters, ? for a hint, or Ctrl-D to give up."
 
 def load_vocabulary(words: int | None, file: Path | None, guesses: Path | None) -> Vocabulary:
     """Return the vocabulary that the command line asks for."""
+    if guesses is not None and file is None:
+        raise ConfigError("--guesses: expected together with --vocabulary FILE, the answers.")
     vocabulary = Vocabulary.full() if file is None else Vocabulary.from_file(file, guesses)
     return vocabulary if words is None else vocabulary.subset(words)
 
@@ -55,7 +57,8 @@ class HumanPolicy:
         coloured: bool = False,
     ) -> None:
         self._vocabulary = vocabulary
-        self._read, self._write, self._coloured = read, write, coloured
+        self.coloured = coloured
+        self._read, self._write = read, write
 
     def guess(self, turns: list[tuple[str, int]]) -> str:
         """Return a legal word; ``turns`` are the (word, pattern code) so far."""
@@ -79,21 +82,20 @@ class HumanPolicy:
 
 def play_game(env: WordleEnvironment, human: HumanPolicy, write: Callable[[str], object]) -> bool:
     """Play one game with a person; return whether it was won."""
-    coloured = human._coloured
     env.reset()
     turns: list[tuple[str, int]] = []
     while True:
         word = human.guess(turns)
         _, _, terminated, _, info = env.step(word)
         turns.append((word, info["pattern"]))
-        write("\n".join(show_turn(w, p, coloured) for w, p in turns))
+        write("\n".join(show_turn(w, p, human.coloured) for w, p in turns))
         if terminated:
             hidden = info["hidden"].upper()
             write(
                 f"Right, in {len(turns)}!" if info["won"] else f"Out of guesses. It was {hidden}."
             )
             return bool(info["won"])
-        write(show_keyboard(turns, coloured))
+        write(show_keyboard(turns, human.coloured))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,7 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         vocabulary = load_vocabulary(arguments.words, arguments.vocabulary, arguments.guesses)
         env = WordleEnvironment(vocabulary, seed=arguments.seed)
-        human = HumanPolicy(vocabulary, coloured=use_colour() and not arguments.no_colour)
+        coloured = use_colour() and not arguments.no_colour
+        human = HumanPolicy(vocabulary, input, print, coloured)
         print(f"{len(vocabulary.answers)} words may be hidden. {_HELP}")
         while True:
             play_game(env, human, print)
