@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from agilerl.algorithms.optimizer_state import adopt, moments_of, rest_of
 from agilerl.errors import CheckpointError
 from agilerl.networks import mlp_kernel
 from agilerl.networks.base import EvolvableNetwork, Params
 from agilerl.networks.mlp_kernel import MLPKernel
 
 Tensor = torch.Tensor
-#: What Adam remembers of each parameter.
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class TrainedNetwork:
@@ -49,8 +48,9 @@ class TrainedNetwork:
             self._target = copy.deepcopy(module.get_submodule(target_of)).requires_grad_(False)
         if lr is not None:
             self._optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
-        self._names = [name for name, _ in module.named_parameters()]
-        for _, network in self._evolvables():
+        #: the parameters that the optimiser holds, by name
+        self._held: dict[str, torch.nn.Parameter] = dict(module.named_parameters())
+        for network in self.evolvables:
             network.journal = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class TrainedNetwork:
         self.follow()
         return {**self.__dict__, "_kernel": None, "_target_kernel": None, "_graph": None}
 
-    # ------------------------------------------------------------------------------------- parts
+    # --------------------------------------------------------------------------------------- parts
 
     @property
     def module(self) -> nn.Module:
@@ -82,9 +82,14 @@ class TrainedNetwork:
         return self._optimizer
 
     @property
+    def evolvables(self) -> list[EvolvableNetwork]:
+        """The evolvable networks in the module: itself, or the parts of a composite."""
+        return [network for _, network in self._evolvables()]
+
+    @property
     def evolvable(self) -> EvolvableNetwork:
-        """The one evolvable network in the module (the first, in a composite)."""
-        return self._evolvables()[0][1]
+        """The first of ``evolvables``."""
+        return self.evolvables[0]
 
     def _evolvables(self) -> list[tuple[str, EvolvableNetwork]]:
         found = self._module.named_modules()
@@ -107,13 +112,16 @@ class TrainedNetwork:
             target.apply(edit)
             target.requires_grad_(False)
         head = f"{prefix}.layers." if prefix else "layers."
-        moments, step = self._moments(), self._steps()
+        if self._optimizer is None:
+            self._held = dict(self._module.named_parameters())
+            return
+        moments = moments_of(self._optimizer, self._held)
         own = {k[len(head) :]: moments.pop(k) for k in list(moments) if k.startswith(head)}
-        for key in ("exp_avg", "exp_avg_sq") if own else ():
+        for key in {key for entry in own.values() for key in entry}:
             before = {name: entry[key] for name, entry in own.items()}
             for name, value in edit.carry(before, True).items():
                 moments.setdefault(head + name, {})[key] = value
-        self._adopt(moments, step)
+        self._adopt(moments, rest_of(self._optimizer, self._held))
 
     def _target_part(self, prefix: str) -> EvolvableNetwork | None:
         """Return the target's copy of the evolvable network at ``prefix``, if it has one."""
@@ -127,49 +135,22 @@ class TrainedNetwork:
         assert isinstance(part, EvolvableNetwork)
         return part
 
-    def _moments(self) -> dict[str, Params]:
-        """Return Adam's two moments by parameter name; empty before its first step."""
-        if self._optimizer is None:
-            return {}
-        state, params = self._optimizer.state, self._optimizer.param_groups[0]["params"]
-        return {
-            name: {key: state[p][key] for key in MOMENTS}
-            for name, p in zip(self._names, params, strict=True)
-            if p in state
-        }
-
-    def _steps(self) -> float:
-        """Return how many steps the optimiser has made."""
-        states = self._optimizer.state.values() if self._optimizer is not None else ()
-        return max((float(entry["step"]) for entry in states), default=0.0)
-
-    def _adopt(self, moments: dict[str, Params], steps: float) -> None:
+    def _adopt(self, moments: dict[str, Params], rest: dict[str, Any]) -> None:
         """Make the optimiser hold the live parameters, with ``moments`` (zero where none came)."""
         live = dict(self._module.named_parameters())
-        self._names = list(live)
+        if self._optimizer is not None:
+            adopt(self._optimizer, self._held, live, moments, rest)
+        self._held = live
         self._kernel = self._target_kernel = None
-        if self._optimizer is None:
-            return
-        self._optimizer.param_groups[0]["params"] = list(live.values())
-        self._optimizer.state.clear()
-        for name, parameter in live.items() if moments else ():
-            entry = moments.get(name, {})
-            kept = {
-                key: entry[key].to(parameter) if key in entry else torch.zeros_like(parameter)
-                for key in MOMENTS
-            }
-            self._optimizer.state[parameter] = {"step": torch.tensor(steps), **kept}
 
     def _reconcile(self) -> None:
         """Follow parameters that were replaced from outside (``load_state_dict(assign=True)``)."""
-        if self._optimizer is None:
-            return
-        held = self._optimizer.param_groups[0]["params"]
-        live = list(self._module.parameters())
-        if len(held) != len(live) or any(a is not b for a, b in zip(held, live, strict=True)):
-            self._adopt(self._moments(), self._steps())
+        live = self._module.named_parameters()
+        if self._optimizer is not None and any(self._held.get(k) is not p for k, p in live):
+            moments = moments_of(self._optimizer, self._held)
+            self._adopt(moments, rest_of(self._optimizer, self._held))
 
-    # -------------------------------------------------------------------------------------- verbs
+    # --------------------------------------------------------------------------------------- verbs
 
     def _bound(self) -> MLPKernel | None:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
@@ -292,9 +273,10 @@ class TrainedNetwork:
         if self._optimizer is not None:
             state["moments"] = {
                 name: {key: value.detach().clone() for key, value in entry.items()}
-                for name, entry in self._moments().items()
+                for name, entry in moments_of(self._optimizer, self._held).items()
             }
-            state["steps"], state["lr"] = self._steps(), self.lr
+            rest = rest_of(self._optimizer, self._held)
+            state["steps"], state["lr"] = float(rest.get("step", 0.0)), self.lr
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -326,9 +308,9 @@ class TrainedNetwork:
         if self._optimizer is not None:
             live = {name: p.shape for name, p in self._module.named_parameters()}
             for name, entry in state["moments"].items():
-                if any(entry[key].shape != live[name] for key in MOMENTS):
+                if {value.shape for value in entry.values()} != {live[name]}:
                     raise CheckpointError(f"the optimiser's moments of {name} have another shape")
-            self._adopt(state["moments"], float(state["steps"]))
+            self._adopt(state["moments"], {"step": torch.tensor(float(state["steps"]))})
             self.lr = float(state["lr"])
 
 

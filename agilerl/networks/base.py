@@ -59,6 +59,7 @@ class EvolvableNetwork(nn.Module, ABC):
         device: where the parameters live.
         seed: of the stream that draws initial weights and, where no other generator is given,
             the choices of edits.
+        values: initial parameters by name, relative to ``layers``; what is missing is drawn.
     """
 
     #: Methods that change the number of layers, and those that change the size of one.
@@ -68,16 +69,20 @@ class EvolvableNetwork(nn.Module, ABC):
     layers: nn.ModuleDict
 
     def __init__(
-        self, spec: Any, device: str | torch.device = "cpu", seed: int | None = None
+        self,
+        spec: Any,
+        device: str | torch.device = "cpu",
+        seed: int | None = None,
+        values: Params | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.rng: Generator = generator(seed, "network")
         #: Edits that the owner of this network has not yet followed; None while nobody owns it.
         self.journal: list[Edit] | None = None
-        self._install(spec, {}, check_device(device), torch.float32)
+        self._install(spec, values or {}, check_device(device), torch.float32)
 
-    # ------------------------------------------------------------------ to be given by subclasses
+    # ------------------------------------------------------------------- to be given by subclasses
 
     @abstractmethod
     def make_layers(self, spec: Any) -> dict[str, nn.Module]:
@@ -95,7 +100,11 @@ class EvolvableNetwork(nn.Module, ABC):
         returns the edit without making it; it raises ``EditRefused`` at a limit.
         """
 
-    # ------------------------------------------------------------------------------------ editing
+    def summary(self) -> str:
+        """Return the shape in a few words."""
+        return type(self).__name__
+
+    # ------------------------------------------------------------------------------------- editing
 
     def plan(self, method: str, rng: Generator | None = None, **choice: Any) -> Edit:
         """Return the edit that ``method`` with the arguments ``choice`` would make here."""
@@ -170,7 +179,7 @@ class EvolvableNetwork(nn.Module, ABC):
         self._install(spec, values, like.device, like.dtype)
         self.spec = spec
 
-    # ------------------------------------------------------------------------------------ copying
+    # ------------------------------------------------------------------------------------- copying
 
     @property
     def init_dict(self) -> dict[str, Any]:

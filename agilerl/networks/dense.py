@@ -101,7 +101,7 @@ class DenseStack(EvolvableNetwork):
             if name == "output" and spec.output_vanish:
                 layer.weight.mul_(0.1)
 
-    # -------------------------------------------------------------------------------------- edits
+    # --------------------------------------------------------------------------------------- edits
 
     def planners(self) -> Mapping[str, Callable[..., Edit]]:
         """Return the edits of the dense stack, under the names that an MLP gives them."""

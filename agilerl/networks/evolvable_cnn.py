@@ -122,7 +122,14 @@ class EvolvableCNN(DenseStack):
                 x = torch.cat([extra, x], dim=1)
         return x
 
-    # -------------------------------------------------------------------------------------- edits
+    def summary(self) -> str:
+        """Return channels, kernels, hidden sizes and activation, ``"c16k3-c32k3|128 relu"`` say."""
+        spec = self.spec
+        convolutions = zip(spec.channel_size, spec.kernel_size, strict=True)
+        images = "-".join(f"c{channels}k{kernel}" for channels, kernel in convolutions)
+        return f"{images}|{'-'.join(map(str, spec.hidden_size))} {spec.activation}"
+
+    # --------------------------------------------------------------------------------------- edits
 
     def planners(self) -> Mapping[str, Callable[..., Edit]]:
         """Return the edits of the convolutions and, renamed, of the dense stack."""

@@ -107,6 +107,10 @@ class EvolvableMLP(DenseStack):
             x = layer(x)
         return x
 
+    def summary(self) -> str:
+        """Return the hidden sizes and the activation, ``"64-64 relu"`` say."""
+        return "-".join(map(str, self.spec.hidden_size)) + f" {self.spec.activation}"
+
     def add_layer(self, rng: Generator | None = None) -> Choice | None:
         """Put a hidden layer that passes its inputs on in front of the output."""
         return self.edit("add_layer", rng)

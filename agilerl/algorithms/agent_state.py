@@ -1,0 +1,71 @@
+"""An agent as tensors and plain values, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from agilerl import checkpoint
+from agilerl.errors import CheckpointError
+from agilerl.lineage import Ancestor
+
+#: The attributes that change while an agent lives, beside its settings and networks.
+HISTORY = ("index", "parent", "mut", "scores", "fitness", "steps", "learn_count")
+
+
+def stream_state(rng: np.random.Generator) -> str:
+    """Return the state of a random stream as text."""
+    return json.dumps(rng.bit_generator.state)
+
+
+def stream_from(state: str) -> np.random.Generator:
+    """Return the random stream that ``stream_state`` described."""
+    rng = np.random.default_rng(0)
+    rng.bit_generator.state = json.loads(state)
+    return rng
+
+
+def agent_state(agent: Any) -> dict[str, Any]:
+    """Return everything that makes up ``agent``, but for the device it lives on."""
+    return {
+        "algo": agent.algo,
+        "settings": agent.settings(),
+        "networks": {name: network.state() for name, network in agent.networks.items()},
+        "history": {name: getattr(agent, name) for name in HISTORY},
+        "lineage": [ancestor.as_dict() for ancestor in agent.lineage],
+        "stream": stream_state(agent.rng),
+    }
+
+
+def load_agent(cls: Any, path: str | os.PathLike[str], device: str | torch.device) -> Any:
+    """Return the agent of class ``cls`` that the checkpoint at ``path`` describes.
+
+    Raises:
+        CheckpointError: if the file can't be read, is of another algorithm, or is inconsistent.
+    """
+    payload = checkpoint.load(path)
+    if payload.get("algo") != cls.algo:
+        raise CheckpointError(
+            f"{path}: a checkpoint of {payload.get('algo')!r}, expected {cls.algo!r}; load it with"
+            " that algorithm's class."
+        )
+    try:
+        agent = cls(**payload["settings"], device=device)
+        for name, network in agent.networks.items():
+            network.load_state(payload["networks"][name])
+        history = {name: payload["history"][name] for name in HISTORY}
+        lineage = tuple(Ancestor(**record) for record in payload["lineage"])
+        rng = stream_from(payload["stream"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: incomplete or inconsistent ({error!r}).") from error
+    for name, value in history.items():
+        setattr(agent, name, value)
+    agent.lineage = lineage
+    agent.rng = rng
+    return agent

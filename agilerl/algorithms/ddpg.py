@@ -1,0 +1,214 @@
+"""Deep deterministic policy gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from agilerl.algorithms import losses
+from agilerl.algorithms.base import Array, EvolvableAgent, Tensor
+from agilerl.algorithms.trained_network import TrainedNetwork
+from agilerl.components.spaces import continuous_bounds
+from agilerl.errors import ConfigError, check_int
+from agilerl.networks.build import build_network
+from agilerl.seeding import derive
+
+SMOOTHING_NOISE = 0.2
+SMOOTHING_CLIP = 0.5
+
+
+class DDPG(EvolvableAgent):
+    """DDPG (Lillicrap et al. 2016) with delayed policy updates and target smoothing.
+
+    Delay and smoothing are those of TD3 (Fujimoto et al. 2018); there is one critic.  Actions are
+    in the environment's units everywhere: acting, the buffer, learning.  Noise is measured in
+    half-ranges of the actions: exploration is Normal(0, epsilon), smoothing is Normal(0, 0.2)
+    clipped to 0.5, and what comes out is clipped to the bounds.
+
+    Args:
+        policy_freq: learn steps between updates of the actor and of the targets.
+        min_action: lowest action, a number or [action_dim]; not given, it is taken from the
+            environment by ``train()`` and ``test()``, and is -1 until then.
+        max_action: highest action, likewise, and 1 until then.
+        others: see ``EvolvableAgent``.
+    """
+
+    algo: ClassVar[str] = "DDPG"
+    own_settings: ClassVar[tuple[str, ...]] = ("policy_freq", "min_action", "max_action")
+
+    def __init__(
+        self,
+        state_dim: int | Sequence[int],
+        action_dim: int,
+        one_hot: bool,
+        index: int = 0,
+        net_config: Mapping[str, Any] | None = None,
+        batch_size: int = 64,
+        lr: float = 1e-4,
+        learn_step: int = 5,
+        gamma: float = 0.99,
+        tau: float = 1e-3,
+        mutation: str | None = None,
+        policy_freq: int = 2,
+        device: str | torch.device = "cpu",
+        accelerator: None = None,
+        min_action: float | Sequence[float] | None = None,
+        max_action: float | Sequence[float] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            state_dim,
+            action_dim,
+            one_hot,
+            index,
+            net_config,
+            batch_size,
+            lr,
+            learn_step,
+            gamma,
+            tau,
+            mutation,
+            device,
+            accelerator,
+            seed,
+        )
+        self.policy_freq = check_int("policy_freq", policy_freq)
+        self._bounds_known = min_action is not None or max_action is not None
+        self._set_bounds(
+            -1.0 if min_action is None else min_action, 1.0 if max_action is None else max_action
+        )
+        self.networks = self.build_networks()
+
+    def build_networks(self) -> dict[str, TrainedNetwork]:
+        """Return the actor, whose tanh is scaled to the bounds, and the critic Q(s, a)."""
+        actor = build_network(
+            self.net_config,
+            self.state_dim,
+            self.action_dim,
+            output_activation="tanh",
+            device=self.device,
+            seed=derive(self.seed, "actor"),
+        )
+        critic = build_network(
+            self.net_config,
+            self.state_dim,
+            1,
+            extra_inputs=self.action_dim,
+            device=self.device,
+            seed=derive(self.seed, "critic"),
+        )
+        return {
+            "actor": TrainedNetwork(actor, lr=self.lr),
+            "critic": TrainedNetwork(critic, lr=self.lr),
+        }
+
+    @property
+    def critic(self) -> torch.nn.Module:
+        """The module of the critic."""
+        return self.networks["critic"].module
+
+    @property
+    def critic_target(self) -> torch.nn.Module:
+        """The target copy of the critic."""
+        return self.networks["critic"].target
+
+    @property
+    def actor_optimizer(self) -> torch.optim.Adam:
+        """The actor's optimiser."""
+        return self.optimizer
+
+    @property
+    def critic_optimizer(self) -> torch.optim.Adam:
+        """The critic's optimiser."""
+        return self.networks["critic"].optimizer
+
+    # -------------------------------------------------------------------------------------- bounds
+
+    def bind(self, env: Any) -> None:
+        """Take the bounds of the environment's actions, where none were given."""
+        low, high = continuous_bounds(env, self.action_dim)
+        if not self._bounds_known:
+            self._set_bounds(low.tolist(), high.tolist())
+            self._bounds_known = True
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor arguments; bounds that nobody has told are left out."""
+        settings = super().settings()
+        if not self._bounds_known:
+            del settings["min_action"], settings["max_action"]
+        return settings
+
+    def _set_bounds(self, low: Any, high: Any) -> None:
+        ones = np.ones(self.action_dim, np.float32)
+        try:
+            low, high = ones * np.asarray(low, np.float32), ones * np.asarray(high, np.float32)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"min_action, max_action: expected numbers or {self.action_dim} of them, got"
+                f" {low!r} and {high!r}."
+            ) from error
+        if (
+            low.shape != ones.shape
+            or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all()
+        ):
+            raise ConfigError(
+                f"min_action, max_action: expected finite bounds, low < high, for"
+                f" {self.action_dim} actions; got {low.tolist()} and {high.tolist()}."
+            )
+        self.min_action: list[float] = low.tolist()
+        self.max_action: list[float] = high.tolist()
+        self._low = torch.from_numpy(low).to(self.device)
+        self._high = torch.from_numpy(high).to(self.device)
+        self._half = (self._high - self._low) / 2
+        self._middle = (self._high + self._low) / 2
+
+    def _clip(self, actions: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(actions, self._low), self._high)
+
+    def _noise(self, shape: tuple[int, ...], sigma: float) -> Tensor:
+        """Draw Normal(0, sigma) noise in half-ranges from the agent's own stream."""
+        drawn = self.rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+        return torch.from_numpy(drawn).to(self.device)
+
+    # ----------------------------------------------------------------------------------- behaviour
+
+    def act(self, states: Tensor, epsilon: float) -> Array:
+        """Return the actions [N, action_dim] of the policy plus noise, within the bounds."""
+        actions = self._middle + self._half * self.policy.infer(states)
+        if epsilon > 0:
+            actions = actions + self._half * self._noise(tuple(actions.shape), epsilon)
+        clipped: Array = self._clip(actions).cpu().numpy()
+        return clipped
+
+    def learn(self, experiences: Sequence[Any]) -> float:
+        """Make one step of the critic and, every ``policy_freq`` calls, of the actor.
+
+        Returns:
+            The critic's loss.
+        """
+        states, actions, rewards, next_states, dones = self.unpack(experiences)
+        actions = actions.float().reshape(len(states), self.action_dim)
+        actor, critic = self.networks["actor"], self.networks["critic"]
+
+        noise = self._noise(tuple(actions.shape), SMOOTHING_NOISE)
+        noise = noise.clamp_(-SMOOTHING_CLIP, SMOOTHING_CLIP)
+        next_policy = self._middle + self._half * (actor.infer(next_states, target=True) + noise)
+        next_values = critic.infer(next_states, self._clip(next_policy), target=True)
+        targets = losses.td_target(rewards, dones, next_values, self.gamma)
+
+        loss, gradient = losses.squared_error(critic.forward(states, actions), targets)
+        critic.backward(gradient / len(loss))
+        critic.step()
+
+        self.learn_count += 1
+        if self.learn_count % self.policy_freq == 0:
+            chosen = self._middle + self._half * actor.forward(states)
+            _, gradient = losses.policy_gradient(critic.forward(states, chosen))
+            actor.backward(self._half * critic.input_gradient(gradient / len(loss)))
+            actor.step()
+            actor.soft_update(self.tau)
+            critic.soft_update(self.tau)
+        return float(loss.mean())

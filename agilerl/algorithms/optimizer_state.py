@@ -1,0 +1,69 @@
+"""What an optimiser remembers, carried from one set of parameters to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from agilerl.networks.base import Params
+
+Held = Mapping[str, nn.Parameter]
+
+
+def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params]:
+    """Return, by parameter name, what is remembered of each entry (Adam's moments, say)."""
+    return {
+        name: {
+            key: value
+            for key, value in optimizer.state[p].items()
+            if torch.is_tensor(value) and value.shape == p.shape and key != "step"
+        }
+        for name, p in held.items()
+        if optimizer.state.get(p)
+    }
+
+
+def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
+    """Return what is remembered of the parameters as wholes: the number of steps."""
+    for p in held.values():
+        state = optimizer.state.get(p)
+        if state:
+            moments = moments_of(optimizer, {"p": p})["p"]
+            return {key: value for key, value in state.items() if key not in moments}
+    return {}
+
+
+def adopt(
+    optimizer: torch.optim.Optimizer,
+    held: Held,
+    live: Held,
+    moments: Mapping[str, Params],
+    rest: Mapping[str, Any],
+) -> None:
+    """Make ``optimizer`` hold ``live`` in place of ``held``, in the same parameter group.
+
+    Args:
+        optimizer: changed in place; parameters of others in it stay.
+        held: the parameters that it holds now.
+        live: those that it shall hold.
+        moments: by name of a live parameter; what is missing is zero.
+        rest: what is remembered of parameters as wholes.
+    """
+    old = {id(p) for p in held.values()}
+    for p in held.values():
+        optimizer.state.pop(p, None)
+    for group in optimizer.param_groups:
+        places = [i for i, p in enumerate(group["params"]) if id(p) in old]
+        if places:
+            others = [p for p in group["params"] if id(p) not in old]
+            group["params"] = [*others[: places[0]], *live.values(), *others[places[0] :]]
+            break
+    keys = {key for entry in moments.values() for key in entry}
+    for name, p in live.items() if keys else ():
+        entry = moments.get(name, {})
+        kept = {key: entry[key].to(p) if key in entry else torch.zeros_like(p) for key in keys}
+        whole = {k: v.clone() if torch.is_tensor(v) else v for k, v in rest.items()}
+        optimizer.state[p] = {**whole, **kept}

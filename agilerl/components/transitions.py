@@ -1,0 +1,195 @@
+"""True transitions from any vector environment.
+
+This is the one place that knows the autoreset modes of gymnasium.  Whatever the mode, the
+``next_state`` of a transition is its true successor: never the first observation of the next
+episode, never a row whose action was ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from agilerl.components.spaces import check_action_space, check_observation_space
+from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.errors import EnvError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Step(NamedTuple):
+    """One vector step; every array has one row for each sub-environment."""
+
+    state: Array
+    action: Array
+    reward: Array
+    next_state: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+    @property
+    def ended(self) -> Array:
+        """Where an episode ended, by itself or by a time limit."""
+        return self.terminated | self.truncated
+
+
+def as_vector_env(env: Any) -> Any:
+    """Return ``env`` if it is a vector environment, else a vector environment of this one."""
+    return env if hasattr(env, "num_envs") else InProcessVectorEnv([env])
+
+
+def autoreset_mode(env: Any) -> AutoresetMode:
+    """Return what ``env`` does when an episode ends.
+
+    Raises:
+        EnvError: if its metadata does not say.
+    """
+    mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        raise EnvError(
+            f"env: {type(env).__name__} does not say when it resets an episode that has ended"
+            f" (metadata['autoreset_mode'] is {mode!r}); set env.metadata['autoreset_mode'] to"
+            " gymnasium.vector.AutoresetMode.NEXT_STEP, SAME_STEP or DISABLED, as it behaves."
+        ) from None
+
+
+def steps_asynchronously(env: Any) -> bool:
+    """Return whether ``step_async`` and ``step_wait`` are what ``env.step`` itself does."""
+    for cls in type(env).__mro__:
+        defined = vars(cls)
+        if "step_async" in defined and "step_wait" in defined:
+            return "step" not in vars(env)
+        if "step" in defined:
+            return False
+    return False
+
+
+class TransitionStream:
+    """Steps a vector environment and gives true transitions.
+
+    Images are turned from [H, W, C] to [C, H, W] here, and discrete spaces that do not start at
+    0 are shifted here, for acting, learning and testing alike.
+
+    Args:
+        env: a vector environment in any autoreset mode, or a single environment.
+        swap_channels: images come as [H, W, C].
+
+    Raises:
+        EnvError: if a space can't be learnt on, or the autoreset mode is not known.
+    """
+
+    def __init__(self, env: Any, swap_channels: bool = False) -> None:
+        self.env = as_vector_env(env)
+        self.mode = autoreset_mode(self.env)
+        self.num_envs = int(self.env.num_envs)
+        self._swap = swap_channels
+        self._async = steps_asynchronously(self.env)
+        observation, action = self.env.single_observation_space, self.env.single_action_space
+        check_observation_space(observation)
+        check_action_space(action)
+        self._shape = (self.num_envs, *observation.shape)
+        if swap_channels and len(self._shape) != 4:
+            raise EnvError(
+                f"swap_channels (CHANNELS_LAST): expected images [H, W, C], got observations of"
+                f" shape {observation.shape}; leave it False."
+            )
+        self._first_state = (
+            int(observation.start) if isinstance(observation, spaces.Discrete) else 0
+        )
+        self._first_action = int(action.start) if isinstance(action, spaces.Discrete) else 0
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._action: Array = np.empty(0)
+        self.state: Array = np.empty(0)
+
+    def reset(self, seed: int | None = None) -> Array:
+        """Start new episodes everywhere and return the first states [N, ...]."""
+        observation, _ = self.env.reset(seed=seed)
+        self._resetting = np.zeros(self.num_envs, bool)
+        self.state = self._observe(observation)
+        return self.state
+
+    def begin(self, action: Array) -> None:
+        """Start a vector step with the agent's actions, [N] or [N, action_dim]."""
+        self._action = np.asarray(action)
+        if len(self._action) != self.num_envs:
+            raise EnvError(
+                f"action: expected {self.num_envs} rows, one for each sub-environment, got"
+                f" {self._action.shape}; getAction must keep the batch axis."
+            )
+        if self._async:
+            self.env.step_async(self._action + self._first_action)
+
+    def finish(self) -> Step:
+        """Return the step that ``begin`` started; ``state`` is now where the agent acts next."""
+        if self._async:
+            result = self.env.step_wait()
+        else:
+            result = self.env.step(self._action + self._first_action)
+        observation, reward, terminated, truncated, info = result
+        observation = self._observe(observation)
+        reward = np.asarray(reward, np.float64)
+        if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
+            raise EnvError(
+                f"reward: expected {self.num_envs} finite numbers, got {reward!r} from"
+                f" {self.env}; fix the environment's step()."
+            )
+        terminated = np.asarray(terminated, bool)
+        truncated = np.asarray(truncated, bool)
+        valid = ~self._resetting
+        before = self.state
+        next_state, self.state = self._successors(observation, terminated | truncated, info)
+        return Step(before, self._action, reward, next_state, terminated, truncated, valid)
+
+    def _successors(self, observation: Array, ended: Array, info: Any) -> tuple[Array, Array]:
+        """Return the true successors, and the states to act in next."""
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self._resetting = ended
+            return observation, observation
+        if not ended.any():
+            return observation, observation
+        if self.mode is AutoresetMode.SAME_STEP:
+            return self._final(observation, ended, info), observation
+        first, _ = self.env.reset(options={"reset_mask": ended})
+        state = observation.copy()
+        state[ended] = self._observe(first)[ended]
+        return observation, state
+
+    def _final(self, observation: Array, ended: Array, info: Any) -> Array:
+        """Return ``observation`` with the last observation of each episode that ended."""
+        final = info.get("final_obs")
+        if final is None or any(final[i] is None for i in np.flatnonzero(ended)):
+            raise EnvError(
+                "env: an episode ended in SAME_STEP mode without info['final_obs']; give the last"
+                " observation there, or set metadata['autoreset_mode'] as the environment behaves."
+            )
+        successor = observation.copy()
+        rows = np.flatnonzero(ended)
+        last = np.stack([np.asarray(final[i]) for i in rows])
+        successor[rows] = self._observe(last, rows=len(rows))
+        return successor
+
+    def _observe(self, observation: Any, rows: int | None = None) -> Array:
+        """Return observations as the agent reads them; raise ``EnvError`` if they can't be."""
+        states = np.asarray(observation)
+        shape = self._shape if rows is None else (rows, *self._shape[1:])
+        if states.shape != shape:
+            raise EnvError(
+                f"observation: expected shape {shape} (sub-environments first, then the"
+                f" observation space's), got {states.shape} from {self.env}; fix its reset() and"
+                " step(), or its observation_space."
+            )
+        if states.dtype.kind == "f" and not np.isfinite(states).all():
+            row = int(np.argwhere(~np.isfinite(states))[0][0])
+            raise EnvError(
+                f"observation: NaN or infinite value in sub-environment {row} of {self.env}:"
+                f" {states[row]!r}; fix the environment, nothing of this step was stored."
+            )
+        if self._first_state:
+            states = states - self._first_state
+        return np.moveaxis(states, 3, 1) if self._swap else states

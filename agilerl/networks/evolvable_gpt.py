@@ -1,0 +1,284 @@
+"""The evolvable GPT."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from agilerl.networks import gpt_huggingface, gpt_input
+from agilerl.networks.base import Params
+from agilerl.networks.gpt_blocks import Dropout, GPTWeights, bind, last_norm, run
+from agilerl.networks.gpt_cache import KVCache, chunk_frame
+from agilerl.networks.gpt_edits import EditableGPT
+from agilerl.networks.gpt_generate import generate
+from agilerl.networks.gpt_reader import LogitsProcessor, check_decoding
+from agilerl.networks.gpt_spec import GPTSpec, check_gpt, check_head_dim
+
+Tensor = torch.Tensor
+
+
+class EvolvableGPT(EditableGPT):
+    """A GPT-2 whose blocks, attention heads and feed-forward width can be edited.
+
+    Pre-norm transformer blocks, learned positions, and a head that is the token embedding itself
+    ("Language Models are Unsupervised Multitask Learners", Radford et al. 2019).  Growing leaves
+    the logits as they are, to the rounding of float32.
+
+    Args:
+        n_layer: number of blocks.
+        vocab_size: number of tokens.
+        n_embd: width of the residual stream, E below.
+        n_head: attention heads of each block.
+        dim_feedfwd: width of the feed-forward layer, the same in all blocks.
+        block_size: the most tokens of a text, padding included.
+        dropout: probability, of embeddings, attention weights and block outputs alike.
+        activation: of the feed-forward layers, a name from ``GPT_ACTIVATIONS``; ``"gelu"`` is
+            GPT-2's tanh approximation.
+        layer_norm_eps: added to the variance in layer norms.
+        min_layers: an edit never leaves fewer blocks.
+        max_layers: nor more.
+        bias: whether linear layers and layer norms have biases.
+        device: where the parameters live.
+        head_dim: width of one head; None is ``n_embd / n_head``.  Edits keep it.
+        min_heads: an edit never leaves fewer heads.
+        max_heads: nor more.
+        min_feedfwd: nor narrower feed-forward layers.
+        max_feedfwd: nor wider.  All limits are widened to include the start.
+        seed: of the network's own random streams (weights, dropout, sampling).
+        weights: all initial parameters by name, relative to ``layers``; None draws them.
+
+    Raises:
+        ConfigError: on an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        n_layer: int = 12,
+        vocab_size: int = 50257,
+        n_embd: int = 768,
+        n_head: int = 12,
+        dim_feedfwd: int = 3072,
+        block_size: int = 1024,
+        dropout: float = 0.0,
+        activation: str = "gelu",
+        layer_norm_eps: float = 1e-5,
+        min_layers: int = 8,
+        max_layers: int = 16,
+        bias: bool = True,
+        device: str | torch.device = "cpu",
+        head_dim: int | None = None,
+        min_heads: int = 1,
+        max_heads: int = 32,
+        min_feedfwd: int = 32,
+        max_feedfwd: int = 8192,
+        seed: int | None = None,
+        weights: Params | None = None,
+    ) -> None:
+        spec = GPTSpec(
+            n_layer,
+            vocab_size,
+            n_embd,
+            n_head,
+            dim_feedfwd,
+            block_size,
+            dropout,
+            activation,
+            layer_norm_eps,
+            min_layers,
+            max_layers,
+            bias,
+            check_head_dim(n_embd, n_head, head_dim),
+            min_heads,
+            max_heads,
+            min_feedfwd,
+            max_feedfwd,
+        )
+        spec = check_gpt(spec)
+        if weights is not None:
+            gpt_input.check_weights(spec, weights)
+        super().__init__(spec, device, seed, weights)
+        self.drop = Dropout(int(self.rng.integers(2**62)))
+
+    def summary(self) -> str:
+        """Return blocks, heads, feed-forward width and activation, ``"12x12h 3072 gelu"`` say."""
+        spec = self.spec
+        return f"{spec.n_layer}x{spec.n_head}h {spec.dim_feedfwd} {spec.activation}"
+
+    def clone(self) -> EvolvableGPT:
+        """Return an independent network of the same shape and weights, with new streams."""
+        twin = super().clone()
+        assert isinstance(twin, EvolvableGPT)
+        twin.drop.reseed(int(twin.rng.integers(2**62)))
+        return twin
+
+    # ------------------------------------------------------------------------------------- reading
+
+    def forward(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return the logits of the next token at every place.
+
+        Args:
+            ids: tokens [B, T].
+            attention_mask: [B, T], 1 for real tokens and 0 for padding, which may stand left or
+                right; None if all are real.  Logits at padding mean nothing.
+            position_ids: [T] or [B, T] in [0, block_size); None counts each row's real tokens.
+            cache: of ``new_cache``; ``ids`` continue what it holds, and are added to it.
+
+        Returns:
+            [B, T, vocab_size].
+
+        Raises:
+            ConfigError: on tokens outside the vocabulary, more than ``block_size`` of them, or
+                arguments of another shape.
+        """
+        return self.head(self.hidden(ids, attention_mask, position_ids, cache))
+
+    def hidden(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return what the head reads, [B, T, n_embd]; arguments as those of ``forward``."""
+        weights = self.bound()
+        ids = gpt_input.check_ids(ids, weights)
+        batch, time = ids.shape
+        gpt_input.check_length(weights, 0 if cache is None else cache.length, time, "ids")
+        mask = gpt_input.check_mask(attention_mask, ids)
+        if position_ids is not None:
+            limit = self.spec.block_size
+            position_ids = gpt_input.check_positions(position_ids, ids, time, limit)
+        if cache is not None:
+            gpt_input.check_cache(cache, weights, batch, time)
+        frame = chunk_frame(weights, (batch, time), mask, position_ids, cache)
+        drop = self._drop if self.training and self.spec.dropout > 0 else None
+        return last_norm(weights, run(weights, ids, frame, drop))
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return the logits [..., vocab_size] of hidden states [..., n_embd]."""
+        weight = self.layers["wte"].weight
+        assert isinstance(weight, Tensor)
+        return F.linear(hidden, weight)
+
+    def new_cache(self, batch_size: int, capacity: int | None = None) -> KVCache:
+        """Return an empty cache of keys and values for ``batch_size`` rows.
+
+        Args:
+            batch_size: rows.
+            capacity: the most tokens of a row; None is ``block_size``.
+        """
+        return gpt_input.new_cache(self.bound(), batch_size, capacity)
+
+    def bound(self) -> GPTWeights:
+        """Return the live parameters in the form that ``gpt_blocks.run`` takes."""
+        return bind(self.spec, self.layers)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        dropped: Tensor = self.drop(x, self.spec.dropout)
+        return dropped
+
+    # ------------------------------------------------------------------------------------- writing
+
+    def generate(
+        self,
+        idx: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        attention_mask: Tensor | None = None,
+        eos_token_id: int | list[int] | None = None,
+        num_beams: int = 1,
+        logits_processor: LogitsProcessor | None = None,
+        length_penalty: float = 1.0,
+        pad_token_id: int | None = None,
+        position_ids: Tensor | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Continue texts; dropout is off, and the training mode stays as it is.
+
+        Args:
+            idx: prompts [B, T].
+            max_new_tokens: how many tokens to add at most.
+            temperature: the logits are divided by it; 0 takes the likeliest token.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the fewest tokens whose probability adds up to this.
+            attention_mask: [B, T], 0 at padding, which may stand left or right.
+            eos_token_id: token (or tokens) that ends a text.
+            num_beams: more than one searches the likeliest text with so many beams; nothing is
+                drawn then.
+            logits_processor: ``(ids [B, t], logits [B, V], hidden [B, E]) -> logits``, called for
+                every new token before temperature, top_k and top_p; -inf forbids a token.
+            length_penalty: beams are ranked by log-probability / length ** length_penalty.
+            pad_token_id: fills texts that end early; None is the (first) end token.
+            position_ids: of prompt and new tokens, [T + max_new_tokens] or [B, ...]; None counts.
+            seed: of this call's draws; None draws on the network's own stream.
+            generator: to draw from in place of a seed.
+
+        Returns:
+            Prompts and continuations, [B, T + n]; n is less than ``max_new_tokens`` where all
+            texts end before.
+
+        Raises:
+            ConfigError: on arguments out of range, or a text that would not fit ``block_size``.
+        """
+        weights = self.bound()
+        ids = gpt_input.check_ids(idx, weights)
+        mask = gpt_input.check_mask(attention_mask, ids)
+        how = check_decoding(
+            weights,
+            ids.shape[1],
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            eos_token_id=eos_token_id,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            pad_token_id=pad_token_id,
+        )
+        if position_ids is not None:
+            total = ids.shape[1] + how.max_new_tokens
+            limit = self.spec.block_size
+            position_ids = gpt_input.check_positions(position_ids, ids, total, limit)
+        if generator is None and how.draws:
+            drawn = int(self.rng.integers(2**62)) if seed is None else seed
+            generator = torch.Generator().manual_seed(drawn)
+        return generate(weights, ids, mask, position_ids, how, logits_processor, generator)
+
+    # ----------------------------------------------------------------------------------- exchanging
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | PathLike[str], **changes: Any) -> EvolvableGPT:
+        """Return the network of a Hugging Face GPT-2, of any size.
+
+        Args:
+            name_or_path: a directory with ``config.json`` and the weights, or a name on the hub.
+            changes: arguments of the constructor that are no part of the weights' shape:
+                ``dropout`` (else the checkpoint's), ``device``, ``seed``, and the limits, which
+                are widened to include the loaded sizes.
+
+        Raises:
+            ConfigError: if it can't be found or reached, is no GPT-2, or has weights that are
+                unknown, missing or of another shape.
+        """
+        shape, values = gpt_huggingface.read(name_or_path, changes)
+        return cls(**shape, weights=values)
+
+    def to_hf(self) -> Any:
+        """Return a ``transformers.GPT2LMHeadModel`` with a copy of these weights, in evaluation mode.
+
+        Raises:
+            ConfigError: if GPT-2 can't express this shape.
+        """
+        return gpt_huggingface.write(self.spec, self.named_tensors())

@@ -1,0 +1,277 @@
+"""GPT-2 weights of Hugging Face, by name, there and back.
+
+Their linear layers keep the weight as [in, out]; ours, as torch's, as [out, in].
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from agilerl.errors import ConfigError, check_choice, check_int, check_keys
+from agilerl.networks.base import Params
+from agilerl.networks.gpt_spec import GPTSpec
+
+CONFIG = "config.json"
+SAFE, SHARDS, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+#: Our names of the layers of a block, and theirs.
+LAYERS = {
+    "norm_1": "ln_1",
+    "qkv": "attn.c_attn",
+    "attn_out": "attn.c_proj",
+    "norm_2": "ln_2",
+    "fc": "mlp.c_fc",
+    "mlp_out": "mlp.c_proj",
+}
+#: Constants that older checkpoints hold (the causal mask).
+CONSTANT = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+ACTIVATIONS = {
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "gelu_fast": "gelu",
+    "gelu": "gelu_exact",
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "leaky_relu": "lrelu",
+    "linear": "linear",
+}
+#: Fields of their configuration that must have one value, because we compute in one way only.
+FIXED = {
+    "model_type": "gpt2",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+#: Arguments of ``EvolvableGPT`` that ``from_pretrained`` takes.
+CHANGES = ("dropout", "device", "seed") + tuple(
+    f"{end}_{what}" for end in ("min", "max") for what in ("layers", "heads", "feedfwd")
+)
+
+
+def names(n_layer: int, bias: bool) -> dict[str, tuple[str, bool]]:
+    """Return for each of our parameters their name of it, and whether theirs is transposed."""
+    table = {"wte.weight": ("wte.weight", False), "wpe.weight": ("wpe.weight", False)}
+    leaves = ("weight", "bias") if bias else ("weight",)
+    for leaf in leaves:
+        table[f"norm.{leaf}"] = (f"ln_f.{leaf}", False)
+        for i in range(n_layer):
+            for ours, theirs in LAYERS.items():
+                turned = leaf == "weight" and "c_" in theirs
+                table[f"block_{i}.{ours}.{leaf}"] = (f"h.{i}.{theirs}.{leaf}", turned)
+    return table
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def read(name_or_path: str | PathLike[str], changes: Mapping[str, Any]) -> tuple[Any, Params]:
+    """Return the arguments of ``EvolvableGPT`` and its weights; see ``from_pretrained``."""
+    check_keys("from_pretrained", changes, CHANGES)
+    files = find(name_or_path)
+    try:
+        config = json.loads(files[0].read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{files[0]}: expected a JSON object; {error}.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{files[0]}: expected a JSON object, got {type(config).__name__}.")
+    shape = {**arguments(config), **changes}
+    if "dropout" not in shape:
+        shape["dropout"] = one_dropout(config)
+    return shape, convert(load(files[1:]), check_int("n_layer", shape["n_layer"]))
+
+
+def find(name_or_path: str | PathLike[str]) -> list[Path]:
+    """Return the paths of the configuration and of the weights."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return download(str(name_or_path))
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"name_or_path: there is no {CONFIG} in {folder}; put the model's there.")
+    if (folder / SAFE).is_file():
+        return [folder / CONFIG, folder / SAFE]
+    if (folder / SHARDS).is_file():
+        return [folder / CONFIG, *(folder / part for part in shards(folder / SHARDS))]
+    if (folder / PICKLED).is_file():
+        return [folder / CONFIG, folder / PICKLED]
+    raise ConfigError(
+        f"name_or_path: there are no weights in {folder}; put the model's {SAFE} (or {PICKLED})"
+        " there."
+    )
+
+
+def shards(index: Path) -> list[str]:
+    """Return the names of the files that an index of sharded weights lists."""
+    try:
+        parts = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{index}: expected a 'weight_map' from names to files.") from error
+    if any(not isinstance(part, str) or Path(part).name != part for part in parts):
+        raise ConfigError(f"{index}: expected names of files beside it, got {parts}.")
+    return parts
+
+
+def download(name: str) -> list[Path]:
+    """Return the paths of a hub model's files, from the local cache or the network."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        def fetch(file: str) -> Path:
+            return Path(hf_hub_download(name, file))
+
+        config = fetch(CONFIG)
+        try:
+            return [config, fetch(SAFE)]
+        except LocalEntryNotFoundError:  # no network, which is no proof that there is no such file
+            raise
+        except EntryNotFoundError:
+            pass
+        try:
+            return [config, *map(fetch, shards(fetch(SHARDS)))]
+        except EntryNotFoundError:
+            return [config, fetch(PICKLED)]
+    except Exception as error:
+        raise ConfigError(
+            f"name_or_path: {name!r} is no directory, and the Hugging Face hub did not give it"
+            f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
+            f" Without a network, put the model's {CONFIG} and {SAFE} into a directory and pass"
+            " its path."
+        ) from error
+
+
+def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``EvolvableGPT`` that a GPT-2 configuration stands for."""
+    for field, needed in FIXED.items():
+        if config.get(field, needed) != needed:
+            raise ConfigError(
+                f"{CONFIG}: {field} is {config[field]!r}; only GPT-2 models with {needed!r} can be"
+                " loaded."
+            )
+    width = check_int("n_embd", config.get("n_embd", 768))
+    theirs = check_choice(
+        "activation_function", config.get("activation_function", "gelu_new"), ACTIVATIONS
+    )
+    return {
+        "n_layer": config.get("n_layer", 12),
+        "vocab_size": config.get("vocab_size", 50257),
+        "n_embd": width,
+        "n_head": config.get("n_head", 12),
+        "dim_feedfwd": config.get("n_inner") or 4 * width,
+        "block_size": config.get("n_positions", 1024),
+        "activation": ACTIVATIONS[theirs],
+        "layer_norm_eps": config.get("layer_norm_epsilon", 1e-5),
+    }
+
+
+def one_dropout(config: Mapping[str, Any]) -> Any:
+    """Return the one dropout probability of a configuration that has three."""
+    three = {config.get(f"{part}_pdrop", 0.1) for part in ("resid", "embd", "attn")}
+    if len(three) > 1:
+        raise ConfigError(
+            f"{CONFIG}: it has several dropout probabilities {sorted(three)}, and EvolvableGPT has"
+            " one; choose it with from_pretrained(..., dropout=...)."
+        )
+    return three.pop()
+
+
+def load(files: list[Path]) -> Params:
+    """Return the tensors of weight files, by name; pickles are read as tensors only."""
+    tensors: Params = {}
+    for path in files:
+        try:
+            if path.suffix == ".safetensors":
+                tensors.update(load_file(path))
+            else:
+                tensors.update(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise ConfigError(f"{path}: expected the weights of a model; {error}.") from error
+    return tensors
+
+
+def convert(tensors: Params, n_layer: int) -> Params:
+    """Return our parameters, made of theirs.
+
+    Raises:
+        ConfigError: if one is unknown or missing, or the head is not the token embedding.
+    """
+    theirs = {name.removeprefix("transformer."): value for name, value in tensors.items()}
+    head = theirs.pop("lm_head.weight", None)
+    if head is not None and not torch.equal(head, theirs.get("wte.weight", head[:0])):
+        raise ConfigError("lm_head.weight: expected the token embedding (a tied head).")
+    theirs = {name: value for name, value in theirs.items() if not CONSTANT.fullmatch(name)}
+    # counted first, so that a configuration of absurd depth costs nothing
+    depth = len({name.split(".")[1] for name in theirs if name.startswith("h.")})
+    if depth != n_layer:
+        raise ConfigError(f"n_layer: {CONFIG} says {n_layer}, the weights have {depth} blocks.")
+    table = names(n_layer, bias=True)
+    known = {their for their, _ in table.values()}
+    if unknown := sorted(theirs.keys() - known):
+        raise ConfigError(f"weights: GPT-2 has no {', '.join(unknown[:5])}; is it another model?")
+    if missing := sorted(known - theirs.keys()):
+        raise ConfigError(f"weights: GPT-2 also has {', '.join(missing[:5])}; the file is cut.")
+    return {
+        ours: theirs[their].t() if turned and theirs[their].dim() == 2 else theirs[their]
+        for ours, (their, turned) in table.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def write(spec: GPTSpec, values: Params) -> Any:
+    """Return a ``GPT2LMHeadModel`` with these weights; see ``EvolvableGPT.to_hf``."""
+    if spec.inner != spec.n_embd:
+        raise ConfigError(
+            f"n_head: GPT-2 needs n_head * head_dim == n_embd, got {spec.n_head} *"
+            f" {spec.head_dim} != {spec.n_embd}; add or remove heads until they agree."
+        )
+    their_activation = next((t for t, ours in ACTIVATIONS.items() if ours == spec.activation), None)
+    if their_activation is None:
+        raise ConfigError(
+            f"activation: GPT-2 has no {spec.activation!r}; it has"
+            f" {', '.join(sorted(set(ACTIVATIONS.values())))}."
+        )
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=spec.vocab_size,
+        n_positions=spec.block_size,
+        n_embd=spec.n_embd,
+        n_layer=spec.n_layer,
+        n_head=spec.n_head,
+        n_inner=spec.dim_feedfwd,
+        activation_function=their_activation,
+        resid_pdrop=spec.dropout,
+        embd_pdrop=spec.dropout,
+        attn_pdrop=spec.dropout,
+        layer_norm_epsilon=spec.layer_norm_eps,
+        # the end of a text is known for GPT-2's own vocabulary only
+        **({} if spec.vocab_size == 50257 else {"bos_token_id": None, "eos_token_id": None}),
+    )
+    # on the meta device nothing is drawn from the global generator
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(config)
+    theirs = {}
+    for ours, (their, turned) in names(spec.n_layer, bias=True).items():
+        # without biases (a norm's, too) they are zero
+        value = values[ours] if ours in values else zeros_for(ours, values)
+        theirs[f"transformer.{their}"] = (value.t() if turned else value).clone().contiguous()
+    theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
+    model.load_state_dict(theirs, assign=True)
+    model.tie_weights()
+    return model.requires_grad_(True).eval()
+
+
+def zeros_for(bias: str, values: Params) -> torch.Tensor:
+    """Return the bias of a layer that has none."""
+    weight = values[bias.removesuffix("bias") + "weight"]
+    return weight.new_zeros(len(weight))
