@@ -64,9 +64,9 @@ def main() -> None:
             logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
             show_progress=False,
         )
-    measure.report(
-        "d3rlpy", "train", PACKAGES, algo="DiscreteCQL", **meter.rates(), **measure.settings(flags)
-    )
+    settings = measure.settings(flags)
+    del settings["num_envs"], settings["epsilon"]  # nothing acts while it trains
+    measure.report("d3rlpy", "train", PACKAGES, algo="DiscreteCQL", **meter.rates(), **settings)
 
 
 if __name__ == "__main__":
