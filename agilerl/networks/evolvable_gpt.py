@@ -276,7 +276,7 @@ class EvolvableGPT(EditableGPT):
         return cls(**shape, weights=values)
 
     def to_hf(self) -> Any:
-        """Return a ``transformers.GPT2LMHeadModel`` with a copy of these weights, in evaluation mode.
+        """Return a ``transformers.GPT2LMHeadModel`` with a copy of these weights.
 
         Raises:
             ConfigError: if GPT-2 can't express this shape.

@@ -53,7 +53,8 @@ Drop = Callable[[Tensor], Tensor] | None
 class Block(nn.Module):
     """The parameters of one pre-norm block, on the meta device; ``run_block`` computes with them.
 
-    Rows of ``qkv`` are ordered as [3 (query, key, value), head, head_dim].
+    Rows of ``qkv`` are ordered as [3 (query, key, value), head, head_dim].  The layers stand in the
+    order of ``BlockWeights``.
     """
 
     def __init__(self, spec: GPTSpec) -> None:
@@ -66,10 +67,6 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(width, spec.layer_norm_eps, **meta)
         self.fc = nn.Linear(width, spec.dim_feedfwd, **meta)
         self.mlp_out = nn.Linear(spec.dim_feedfwd, width, **meta)
-
-
-#: The layers of a block, in the order of ``BlockWeights``.
-BLOCK_LAYERS = ("norm_1", "qkv", "attn_out", "norm_2", "fc", "mlp_out")
 
 
 def gpt_layers(spec: GPTSpec) -> dict[str, nn.Module]:
@@ -136,13 +133,13 @@ class Frame(NamedTuple):
 def bind(spec: GPTSpec, layers: nn.ModuleDict) -> GPTWeights:
     """Return the parameters of ``layers``, which are those of ``spec``."""
 
-    def pair(layer: Any) -> tuple[Tensor, Tensor | None]:
+    def pair(layer: Any) -> tuple[Any, Any]:
         return layer.weight, layer.bias
 
     blocks = []
     for i in range(spec.n_layer):
-        parts = dict(layers[f"block_{i}"].named_children())
-        blocks.append(BlockWeights(*(t for name in BLOCK_LAYERS for t in pair(parts[name]))))
+        parts = layers[f"block_{i}"].children()  # in the order of BlockWeights
+        blocks.append(BlockWeights(*(tensor for layer in parts for tensor in pair(layer))))
     wte, wpe = layers["wte"].weight, layers["wpe"].weight
     activation = GPT_ACTIVATIONS[spec.activation]
     assert isinstance(wte, Tensor)

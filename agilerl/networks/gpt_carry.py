@@ -45,9 +45,8 @@ def add_heads(params: Params, moments: bool, *, block: str, fresh: Params) -> Pa
         old = out[f"{block}.qkv.{leaf}"]
         rows = (rows * 0 if moments else rows).to(old)
         count, size = rows.shape[1:3]
-        out[f"{block}.qkv.{leaf}"] = torch.cat(
-            [old.unflatten(0, (3, -1, size)), rows], dim=1
-        ).flatten(0, 2)
+        old = old.reshape(3, -1, *rows.shape[2:])
+        out[f"{block}.qkv.{leaf}"] = torch.cat([old, rows], dim=1).flatten(0, 2)
     output = out[f"{block}.attn_out.weight"]
     silent = output.new_zeros(len(output), count * size)
     out[f"{block}.attn_out.weight"] = torch.cat([output, silent], dim=1)
@@ -67,9 +66,10 @@ def keep_heads(
     out = dict(params)
     index = torch.tensor(keep, device=next(iter(params.values())).device)
     for leaf in leaves:
-        rows = out[f"{block}.qkv.{leaf}"].unflatten(0, (3, -1, head_dim))
+        rows = out[f"{block}.qkv.{leaf}"]
+        rows = rows.reshape(3, -1, head_dim, *rows.shape[1:])
         out[f"{block}.qkv.{leaf}"] = rows.index_select(1, index).flatten(0, 2)
     name = f"{block}.attn_out.weight"
-    columns = out[name].unflatten(1, (-1, head_dim))
+    columns = out[name].reshape(len(out[name]), -1, head_dim)
     out[name] = columns.index_select(1, index).flatten(1)
     return out

@@ -177,7 +177,7 @@ def plan_remove_head(
     values = net.named_tensors()
     steps: list[Carry] = []
     for i in range(spec.n_layer):
-        read = values[f"block_{i}.attn_out.weight"].unflatten(1, (spec.n_head, spec.head_dim))
+        read = values[f"block_{i}.attn_out.weight"].reshape(-1, spec.n_head, spec.head_dim)
         keep = most_useful(read.norm(dim=(0, 2)), spec.n_head - count)
         leaves = ("weight", "bias") if spec.bias else ("weight",)
         steps.append(

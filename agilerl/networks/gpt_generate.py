@@ -34,11 +34,9 @@ def generate(
         return out
     with torch.inference_mode():
         reader = Reader(weights, ids, mask, position_ids, how, processor, out)
-        if how.num_beams == 1:
-            length = write(reader, how, generator)
-        else:
-            length = beam_search(reader, how)
-    return out[:, :length].clone() if length < out.shape[1] else out
+        searched = how.num_beams > 1
+        length = beam_search(reader, how) if searched else write(reader, how, generator)
+    return out if length == out.shape[1] else out[:, :length].clone()
 
 
 def write(reader: Reader, how: Decoding, generator: torch.Generator | None) -> int:
@@ -48,7 +46,7 @@ def write(reader: Reader, how: Decoding, generator: torch.Generator | None) -> i
     over = torch.zeros(len(out), dtype=torch.bool, device=out.device)
     for length in range(prompt, out.shape[1]):
         if length > prompt:
-            reader.read(tokens)
+            reader.read(out[:, length - 1])
         tokens = choose(reader.logits(), how, generator)
         if end is not None:
             tokens = tokens.masked_fill(over, how.pad)

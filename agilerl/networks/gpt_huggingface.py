@@ -52,8 +52,11 @@ FIXED = {
     "tie_word_embeddings": True,
 }
 #: Arguments of ``EvolvableGPT`` that ``from_pretrained`` takes.
-CHANGES = ("dropout", "device", "seed") + tuple(
-    f"{end}_{what}" for end in ("min", "max") for what in ("layers", "heads", "feedfwd")
+CHANGES = (
+    "dropout",
+    "device",
+    "seed",
+    *(f"{end}_{what}" for end in ("min", "max") for what in ("layers", "heads", "feedfwd")),
 )
 
 
@@ -165,7 +168,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "vocab_size": config.get("vocab_size", 50257),
         "n_embd": width,
         "n_head": config.get("n_head", 12),
-        "dim_feedfwd": config.get("n_inner") or 4 * width,
+        "dim_feedfwd": 4 * width if config.get("n_inner") is None else config["n_inner"],
         "block_size": config.get("n_positions", 1024),
         "activation": ACTIVATIONS[theirs],
         "layer_norm_eps": config.get("layer_norm_epsilon", 1e-5),
@@ -242,6 +245,8 @@ def write(spec: GPTSpec, values: Params) -> Any:
         )
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    # the end of a text is known for GPT-2's own vocabulary only
+    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
     config = GPT2Config(
         vocab_size=spec.vocab_size,
         n_positions=spec.block_size,
@@ -254,8 +259,7 @@ def write(spec: GPTSpec, values: Params) -> Any:
         embd_pdrop=spec.dropout,
         attn_pdrop=spec.dropout,
         layer_norm_epsilon=spec.layer_norm_eps,
-        # the end of a text is known for GPT-2's own vocabulary only
-        **({} if spec.vocab_size == 50257 else {"bos_token_id": None, "eos_token_id": None}),
+        **({} if spec.vocab_size == 50257 else ends),
     )
     # on the meta device nothing is drawn from the global generator
     with torch.device("meta"):
@@ -268,7 +272,8 @@ def write(spec: GPTSpec, values: Params) -> Any:
     theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
     model.load_state_dict(theirs, assign=True)
     model.tie_weights()
-    return model.requires_grad_(True).eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def zeros_for(bias: str, values: Params) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,8 +94,8 @@ def check_gpt(spec: GPTSpec) -> GPTSpec:
             a minimum above its maximum.
     """
     sizes = ("n_layer", "vocab_size", "n_embd", "n_head", "dim_feedfwd", "block_size", "head_dim")
-    checked = {name: check_int(name, getattr(spec, name)) for name in sizes}
-    limits = {}
+    checked: dict[str, Any] = {name: check_int(name, getattr(spec, name)) for name in sizes}
+    limits: dict[str, Any] = {}
     for name, size in (("layers", "n_layer"), ("heads", "n_head"), ("feedfwd", "dim_feedfwd")):
         low = check_int(f"min_{name}", getattr(spec, f"min_{name}"))
         high = check_int(f"max_{name}", getattr(spec, f"max_{name}"))
