@@ -276,7 +276,6 @@ class EvolvableAgent(ABC):
         swap_channels: bool = False,
         max_steps: int = 500,
         loop: int = 3,
-        seed: int | None = None,
     ) -> float:
         """Return, and append to ``fitness``, the mean undiscounted return of whole episodes.
 
@@ -285,11 +284,10 @@ class EvolvableAgent(ABC):
             swap_channels: images come as [H, W, C].
             max_steps: an episode is cut there, with its return so far.
             loop: episodes of each sub-environment.
-            seed: of the environment's episodes; None goes on with its own stream.
         """
         self.bind(env)
         if all(network.is_finite() for network in self.networks.values()):
-            returns = evaluate(self.getAction, env, loop, max_steps, swap_channels, seed)
+            returns = evaluate(self.getAction, env, loop, max_steps, swap_channels)
             fitness = float(returns.mean())
         else:
             logger.warning(

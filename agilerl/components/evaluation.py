@@ -19,7 +19,6 @@ def evaluate(
     episodes: int,
     max_steps: int,
     swap_channels: bool = False,
-    seed: int | None = None,
 ) -> Array:
     """Return the undiscounted returns [num_envs, episodes] of whole episodes.
 
@@ -33,7 +32,8 @@ def evaluate(
         episodes: of each sub-environment.
         max_steps: longest episode, in steps.
         swap_channels: images come as [H, W, C].
-        seed: of the first reset.
+
+    To choose the episodes, call ``env.reset(seed=...)`` first: what follows is then determined.
     """
     check_int("loop", episodes)
     check_int("max_steps", max_steps)
@@ -42,7 +42,7 @@ def evaluate(
     counts, lengths = (np.zeros(stream.num_envs, int) for _ in range(2))
     running = np.zeros(stream.num_envs)
     waiting = np.zeros(stream.num_envs, bool)
-    stream.reset(seed)
+    stream.reset()
     while (unfinished := counts < episodes).any():
         if (waiting | ~unfinished).all():
             stream.reset()

@@ -1,0 +1,187 @@
+"""Those who watch a run: callables that are handed each generation."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from agilerl.training.evolution import Generation
+
+Observer = Callable[[Generation], None]
+
+LINE_WIDTH = 79
+
+
+def short(count: float) -> str:
+    """Return a count in at most five characters: 950, 12.3k, 1.25M."""
+    for size, unit, digits in ((1e9, "G", 2), (1e6, "M", 2), (1e3, "k", 1)):
+        if count >= size:
+            return f"{count / size:.{digits}f}{unit}"
+    return f"{count:.0f}"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as m:ss or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """One line that says where a run stands, at most 79 characters wide.
+
+    On a terminal it is rewritten in place after each episode; elsewhere one line is printed for
+    each generation.
+
+    Args:
+        n_episodes: episodes at most.
+        stream: where to write, by default stderr.
+    """
+
+    def __init__(self, n_episodes: int, stream: TextIO | None = None) -> None:
+        from tqdm import tqdm
+
+        self.stream = sys.stderr if stream is None else stream
+        self.n_episodes = n_episodes
+        self.start = time.perf_counter()
+        self.last: Generation | None = None
+        self.live = self.stream.isatty()
+        self.bar = tqdm(
+            total=n_episodes, file=self.stream, bar_format="{desc}", disable=not self.live
+        )
+
+    def line(self, episode: int, global_steps: int) -> str:
+        """Return the progress line."""
+        elapsed = time.perf_counter() - self.start
+        left = clock(elapsed / max(episode, 1) * (self.n_episodes - episode))
+        head = f"ep {episode}/{self.n_episodes}  {short(global_steps)} steps"
+        if self.last is None:
+            return f"{head}  first evaluation pending  ETA {left}"[:LINE_WIDTH]
+        best = self.last.best
+        mean = sum(self.last.fitnesses) / len(self.last.fitnesses)
+        fitness = f"best {max(self.last.fitnesses):.1f} mean {mean:.1f}"
+        details = [f"{n} {v:.0e}" for n, v in (("lr", getattr(best, "lr", None)),) if v is not None]
+        details += [f"batch {best.batch_size}", str(getattr(best, "architecture", "")).split()[0]]
+        tail = f"  ETA {left}"
+        middle = f"{head}  {fitness}  {' '.join(details)}"
+        return middle[: LINE_WIDTH - len(tail)] + tail
+
+    def after_episode(self, episode: int, global_steps: int, pop: Sequence[Any]) -> None:
+        """Show that an episode is over."""
+        if self.live:
+            self.bar.n = episode
+            self.bar.set_description_str(self.line(episode, global_steps))
+
+    def __call__(self, generation: Generation) -> None:
+        """Show a generation."""
+        self.last = generation
+        line = self.line(generation.episode, generation.global_steps)
+        if self.live:
+            self.bar.set_description_str(line)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def close(self, end: str) -> None:
+        """Leave the last line and print how the run ended."""
+        self.bar.close()
+        print(end, file=self.stream, flush=True)
+
+
+class CSVLogger:
+    """Writes ``history.csv``: one row for each agent and generation, flushed at once."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._columns: list[str] | None = None
+
+    def __call__(self, generation: Generation) -> None:
+        """Append the rows of a generation."""
+        rows = []
+        for rec in generation.records:
+            row = {
+                "generation": generation.number,
+                "episode": generation.episode,
+                "global_steps": generation.global_steps,
+                "train_steps": generation.train_steps,
+                "eval_steps": generation.eval_steps,
+                "seconds": round(generation.seconds, 3),
+                "index": rec.index,
+                "parent": rec.parent,
+                "mutation": rec.mutation,
+                "fitness": rec.fitness,
+                "architecture": rec.architecture,
+                **rec.hyperparameters,
+            }
+            rows.append(row)
+        new = self._columns is None
+        if self._columns is None:
+            self._columns = list(rows[0])
+        with self.path.open("w" if new else "a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+class Checkpoints:
+    """Saves the population every few episodes, each time whole.
+
+    ``directory/episode_000200/agent_3.pt`` and so on.  The folder appears under its name only
+    when every file in it is written, so a kill leaves the earlier ones.
+
+    Args:
+        directory: where the folders go.
+        every: episodes between them.
+    """
+
+    def __init__(self, directory: str | Path, every: int) -> None:
+        self.directory = Path(directory)
+        self.every = every
+
+    def after_episode(self, episode: int, global_steps: int, pop: Sequence[Any]) -> None:
+        """Save ``pop`` if it is time."""
+        if episode % self.every == 0:
+            save_population(pop, self.directory / f"episode_{episode:06d}")
+
+
+def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
+    """Write one checkpoint for each agent into ``directory``, which appears only when complete."""
+    import shutil
+
+    directory = Path(directory)
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for agent in pop:
+        agent.saveCheckpoint(temporary / f"agent_{agent.index}.pt")
+    if directory.exists():
+        retired = directory.with_name(f".{directory.name}.old")
+        shutil.rmtree(retired, ignore_errors=True)
+        directory.rename(retired)
+        temporary.rename(directory)
+        shutil.rmtree(retired)
+    else:
+        temporary.rename(directory)
+    return directory
+
+
+def load_population(cls: Any, directory: str | Path, device: str = "cpu") -> list[Any]:
+    """Return the agents of class ``cls`` in ``directory``, or in its latest checkpoint folder.
+
+    Raises:
+        CheckpointError: if there is none, or one can't be read.
+    """
+    from agilerl.errors import CheckpointError
+
+    directory = Path(directory)
+    folders = sorted(directory.glob("episode_*"))
+    files = sorted((folders[-1] if folders else directory).glob("agent_*.pt"))
+    if not files:
+        raise CheckpointError(f"{directory}: no agent_*.pt and no episode_* folder in it.")
+    agents = [cls.load(file, device) for file in files]
+    return sorted(agents, key=lambda agent: agent.index)

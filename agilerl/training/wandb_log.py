@@ -1,0 +1,81 @@
+"""Logging to Weights & Biases."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from agilerl.errors import ConfigError
+from agilerl.training.evolution import Generation
+
+#: Seconds to wait for the server before the run goes on offline.
+PATIENCE = 20
+
+
+class WandbLogger:
+    """Logs each generation: fitness, hyper-parameters, architecture and mutation of every agent.
+
+    Without a login, or where the server can't be reached, the run is logged offline (one line
+    says so); ``wandb sync`` uploads it later.
+
+    Args:
+        project: name of the project.
+        config: of the run.
+
+    Raises:
+        ConfigError: if wandb is not installed.
+    """
+
+    def __init__(self, project: str, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError(
+                "wb: wandb is not installed; run `pip install wandb`, or pass wb=False."
+            ) from error
+        self.wandb = wandb
+        self.run = self._start(project, dict(config))
+
+    def _start(self, project: str, config: dict[str, Any]) -> Any:
+        wandb = self.wandb
+        arguments: dict[str, Any] = {"project": project, "config": config, "reinit": True}
+        chosen = os.environ.get("WANDB_MODE")
+        if chosen in ("offline", "disabled", "dryrun"):
+            return wandb.init(**arguments)
+        reason = "not logged in"
+        if wandb.api.api_key:
+            try:
+                return wandb.init(**arguments, settings=wandb.Settings(init_timeout=PATIENCE))
+            except (wandb.Error, OSError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"wandb: {reason}; logging offline, `wandb sync` uploads it later.", file=sys.stderr)
+        return wandb.init(**arguments, mode="offline")
+
+    def __call__(self, generation: Generation) -> None:
+        """Log a generation against global steps."""
+        fitnesses = generation.fitnesses
+        row: dict[str, Any] = {
+            "global_steps": generation.global_steps,
+            "train_steps": generation.train_steps,
+            "eval_steps": generation.eval_steps,
+            "episode": generation.episode,
+            "fitness/best": max(fitnesses),
+            "fitness/mean": sum(fitnesses) / len(fitnesses),
+        }
+        for place, rec in enumerate(generation.records):
+            agent = {
+                "index": rec.index,
+                "parent": rec.parent,
+                "fitness": rec.fitness,
+                "architecture": rec.architecture,
+                "mutation": rec.mutation,
+                **rec.hyperparameters,
+            }
+            row.update({f"agent_{place}/{key}": value for key, value in agent.items()})
+        self.run.log(row)
+
+    def close(self) -> None:
+        """End the run."""
+        self.run.finish()

@@ -1,0 +1,160 @@
+"""The front door: environments, populations, and a look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from agilerl.algorithms.base import EvolvableAgent
+from agilerl.algorithms.cqn import CQN
+from agilerl.algorithms.ddpg import DDPG
+from agilerl.algorithms.dqn import DQN
+from agilerl.components.make_env import make_env
+from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.errors import check_choice, check_int, check_keys
+from agilerl.seeding import derive
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG)}
+
+#: INIT_HP keys that describe an agent, and the arguments that they set.
+AGENT_KEYS = {
+    "DOUBLE": "double",
+    "BATCH_SIZE": "batch_size",
+    "LR": "lr",
+    "GAMMA": "gamma",
+    "LEARN_STEP": "learn_step",
+    "TAU": "tau",
+    "POLICY_FREQ": "policy_freq",
+    "ALPHA": "alpha",
+    "MIN_ACTION": "min_action",
+    "MAX_ACTION": "max_action",
+}
+#: INIT_HP keys that describe a run; they are for the caller's own use.
+RUN_KEYS = (
+    "ENV_NAME",
+    "ALGO",
+    "DATASET",
+    "CHANNELS_LAST",
+    "EPISODES",
+    "TARGET_SCORE",
+    "MEMORY_SIZE",
+    "TOURN_SIZE",
+    "ELITISM",
+    "POP_SIZE",
+    "EVO_EPOCHS",
+    "WANDB",
+)
+
+
+def makeVectEnvs(
+    env_name: str, num_envs: int = 1, seed: int | None = None, **kwargs: Any
+) -> InProcessVectorEnv:
+    """Return a vector environment of ``num_envs`` copies, stepped in this process.
+
+    An episode that ends is reset within the same step (SAME_STEP); its last observation is in
+    ``info["final_obs"]``.
+
+    Args:
+        env_name: a gymnasium id.  A retired one resolves to its successor, with a warning.
+        num_envs: number of sub-environments.
+        seed: of the first reset; every sub-environment gets its own.
+        kwargs: for ``gymnasium.make``.
+
+    Raises:
+        EnvError: if there is no such environment, or a package that it needs is missing.
+    """
+    check_int("num_envs", num_envs)
+    return InProcessVectorEnv([make_env(env_name, **kwargs) for _ in range(num_envs)], seed=seed)
+
+
+def initialPopulation(
+    algo: str,
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    device: str | torch.device = "cpu",
+    accelerator: None = None,
+    min_action: float | Sequence[float] | None = None,
+    max_action: float | Sequence[float] | None = None,
+    seed: int | None = None,
+) -> list[Any]:
+    """Return a population of agents with equal settings and different weights.
+
+    Args:
+        algo: "DQN", "CQN" or "DDPG".
+        state_dim: number of discrete states, or the shape of an observation (channels first).
+        action_dim: number of discrete actions, or width of a continuous one.
+        one_hot: observations are integers and are encoded one-hot.
+        net_config: shape of the networks.
+        INIT_HP: hyper-parameters, upper-case as in the README; a missing one takes its default,
+            and those that this algorithm does not use are fine.
+        population_size: number of agents.
+        device: where the networks live.
+        accelerator: must be None.
+        min_action: lowest action of a DDPG agent; else the environment's.
+        max_action: highest action of a DDPG agent; else the environment's.
+        seed: of weights and exploration.
+
+    Raises:
+        ConfigError: on an unknown algorithm or key, or a value that can't be used.
+    """
+    agent_class = AGENTS[check_choice("algo", algo, AGENTS)]
+    check_keys("INIT_HP", INIT_HP, (*AGENT_KEYS, *RUN_KEYS))
+    shared = ("batch_size", "lr", "gamma", "learn_step", "tau")
+    used = {*shared, *agent_class.own_settings}
+    settings: dict[str, Any] = {
+        name: INIT_HP[key] for key, name in AGENT_KEYS.items() if name in used and key in INIT_HP
+    }
+    bounds = {"min_action": min_action, "max_action": max_action}
+    settings.update({k: v for k, v in bounds.items() if k in used and v is not None})
+    return [
+        agent_class(
+            state_dim,
+            action_dim,
+            one_hot,
+            index=index,
+            net_config=net_config,
+            device=device,
+            accelerator=accelerator,
+            seed=None if seed is None else derive(seed, "agent", index),
+            **settings,
+        )
+        for index in range(check_int("population_size", population_size))
+    ]
+
+
+def printHyperparams(pop: Sequence[Any]) -> None:
+    """Print one line for each agent: its fitness, hyper-parameters, architecture and mutation."""
+    print(
+        f"{'agent':>5}  {'fitness':>9}  {'lr':>8}  {'batch':>5}  {'learn':>5}  network / mutation"
+    )
+    for agent in pop:
+        fitness = f"{agent.fitness[-1]:.2f}" if agent.fitness else "-"
+        print(
+            f"{agent.index:>5}  {fitness:>9}  {agent.lr:>8.2e}  {agent.batch_size:>5}"
+            f"  {agent.learn_step:>5}  {agent.architecture} / {agent.mut}"
+        )
+
+
+def plotPopulationScore(pop: Sequence[Any], path: str | Path | None = None) -> Figure:
+    """Draw the fitness of each agent and its ancestors against their training steps.
+
+    Args:
+        pop: agents that were evaluated.
+        path: save the picture there; otherwise it is shown, where there is a screen.
+
+    Returns:
+        The matplotlib figure.
+    """
+    from agilerl.utils.pictures import population_score, save_or_show
+
+    return save_or_show(population_score(pop), path)
