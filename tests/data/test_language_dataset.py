@@ -56,6 +56,7 @@ def test_a_file_gives_back_what_was_saved(path: Path) -> None:
     dataset, games = LanguageDataset.from_file(path, TOKENIZER), make_games()
     for field in ("tokens", "lengths", "action_mask", "rewards", "terminals"):
         assert (getattr(dataset.games, field) == getattr(games, field)).all()
+    assert next(dataset.batches(4)).tokens.dtype == np.int64
     assert dataset.attributes == {
         "seed": 3,
         "policy": "some",

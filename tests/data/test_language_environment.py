@@ -119,6 +119,7 @@ def test_recorded_games_mark_actions_rewards_and_ends() -> None:
         assert np.flatnonzero(games.rewards[i]).tolist() == [2 + 3 * s for s in range(steps - 1)]
         assert np.flatnonzero(games.terminals[i]).tolist() == [2 + 3 * (steps - 1)]
         assert games.returns[i] == -(steps - 1)
+    assert len({TOKENIZER.decode(row) for row in games.tokens}) > 10
     again = record_games(NumberEnvironment(), bisect, TOKENIZER, games=20, seed=1)
     assert (again.tokens == games.tokens).all()
 

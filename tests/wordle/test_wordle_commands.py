@@ -140,7 +140,7 @@ def test_turns_are_shown_in_colour_or_with_marks() -> None:
 def test_keyboard_keeps_the_best_colour_of_each_letter() -> None:
     turns = [("speed", 0), ("qqqqq", ILLEGAL)]
     pattern = int(pattern_matrix(to_letters(["eerie"]), to_letters(["erase"]))[0, 0])
-    shown = show_keyboard([*turns, ("eerie", pattern)], coloured=False).split(" ")
+    shown = show_keyboard([("eerie", pattern), *turns], coloured=False).split(" ")
     assert shown[:5] == ["A", "B", "C", "D-", "E!"]
     assert "R?" in shown
     assert "Q" in shown
