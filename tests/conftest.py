@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and a watch over the global random generators."""
+"""What every test shares: one thread, hypothesis settings, a watch over the global generators."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# A property must not fail because the machine is busy, nor pass or fail by luck: no deadline, and
+# the same examples in every run.
+settings.register_profile(
+    "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 torch.set_num_threads(1)
 
