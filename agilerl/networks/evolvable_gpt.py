@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from agilerl.errors import ConfigError
 from agilerl.networks import gpt_huggingface, gpt_input
 from agilerl.networks.base import Params
 from agilerl.networks.gpt_blocks import Dropout, GPTWeights, bind, last_norm, run
@@ -16,6 +17,7 @@ from agilerl.networks.gpt_edits import EditableGPT
 from agilerl.networks.gpt_generate import generate
 from agilerl.networks.gpt_reader import LogitsProcessor, check_decoding
 from agilerl.networks.gpt_spec import GPTSpec, check_gpt, check_head_dim
+from agilerl.seeding import derive
 
 Tensor = torch.Tensor
 
@@ -251,8 +253,10 @@ class EvolvableGPT(EditableGPT):
             total = ids.shape[1] + how.max_new_tokens
             limit = self.spec.block_size
             position_ids = gpt_input.check_positions(position_ids, ids, total, limit)
+        if seed is not None and generator is not None:
+            raise ConfigError("seed: a generator is given, too; give one of the two.")
         if generator is None and how.draws:
-            drawn = int(self.rng.integers(2**62)) if seed is None else seed
+            drawn = int(self.rng.integers(2**62)) if seed is None else derive(seed, "generate")
             generator = torch.Generator().manual_seed(drawn)
         return generate(weights, ids, mask, position_ids, how, logits_processor, generator)
 
