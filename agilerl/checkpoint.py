@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ import torch
 from agilerl.errors import CheckpointError
 
 FORMAT = 1
+
+#: What reading a file of any content may raise.
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def plain(value: Any) -> Any:
@@ -65,17 +81,20 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file.")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, it holds more than tensors and plain values (or is no checkpoint at"
             " all); nothing in it was run."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{path}: can't be read, it may be cut off or of another kind ({error}); use an"
             " earlier checkpoint."
         ) from error
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    if not isinstance(payload, dict) or str(payload.get("format")) != str(FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of this library (format {FORMAT}).")
     return payload

@@ -24,4 +24,10 @@ def check_device(device: str | torch.device | None) -> torch.device:
             f"device: {str(chosen)!r} was asked for, but torch sees no GPU on this machine;"
             " pass device='cpu', or install a CUDA build of torch."
         )
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device: torch can't reach {str(chosen)!r} on this machine; pass device='cpu'."
+        ) from error
     return chosen

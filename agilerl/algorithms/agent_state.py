@@ -13,6 +13,17 @@ from agilerl import checkpoint
 from agilerl.errors import CheckpointError
 from agilerl.lineage import Ancestor
 
+#: What entries of the wrong kind may raise; sizes that no memory holds are among them.
+MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
+
 #: The attributes that change while an agent lives, beside its settings and networks.
 HISTORY = ("index", "parent", "mut", "scores", "fitness", "steps", "learn_count")
 
@@ -29,6 +40,12 @@ def stream_from(state: str) -> np.random.Generator:
     return rng
 
 
+def drawers(agent: Any) -> list[Any]:
+    """Return whatever draws in ``agent``: itself and its networks; each has a stream ``rng``."""
+    owned = agent.networks.values()
+    return [agent, *(network for trained in owned for network in trained.evolvables)]
+
+
 def agent_state(agent: Any) -> dict[str, Any]:
     """Return everything that makes up ``agent``, but for the device it lives on."""
     return {
@@ -37,7 +54,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
         "networks": {name: network.state() for name, network in agent.networks.items()},
         "history": {name: getattr(agent, name) for name in HISTORY},
         "lineage": [ancestor.as_dict() for ancestor in agent.lineage],
-        "stream": stream_state(agent.rng),
+        "streams": [stream_state(drawer.rng) for drawer in drawers(agent)],
     }
 
 
@@ -59,13 +76,13 @@ def load_agent(cls: Any, path: str | os.PathLike[str], device: str | torch.devic
             network.load_state(payload["networks"][name])
         history = {name: payload["history"][name] for name in HISTORY}
         lineage = tuple(Ancestor(**record) for record in payload["lineage"])
-        rng = stream_from(payload["stream"])
+        for drawer, stream in zip(drawers(agent), payload["streams"], strict=True):
+            drawer.rng = stream_from(stream)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise CheckpointError(f"{path}: incomplete or inconsistent ({error!r}).") from error
     for name, value in history.items():
         setattr(agent, name, value)
     agent.lineage = lineage
-    agent.rng = rng
     return agent

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from agilerl import checkpoint
-from agilerl.algorithms.agent_state import agent_state, load_agent
+from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.evaluation import evaluate
 from agilerl.components.spaces import check_observation_space, single_spaces
@@ -71,7 +71,7 @@ class EvolvableAgent(ABC):
         lr: learning rate of Adam.
         learn_step: vector steps between learn steps.
         gamma: discount in [0, 1].
-        tau: fraction by which a target network moves at each update, in (0, 1].
+        tau: fraction by which a target network moves at each update, in [0, 1].
         mutation: initial value of ``mut``, the label of the last mutation.
         device: where the networks live.
         accelerator: must be None.
@@ -233,12 +233,12 @@ class EvolvableAgent(ABC):
                 )
             states = states.to(self.device)
             return states if states.dtype == torch.uint8 else states.float()
-        states = states.to(self.device).reshape(-1).long()
-        count = self.state_dim[0]
-        if len(states) and not 0 <= int(states.min()) <= int(states.max()) < count:
+        given = states.to(self.device).reshape(-1)
+        states, count = given.long(), self.state_dim[0]
+        if not bool(((states == given) & (states >= 0) & (states < count)).all()):
             raise EnvError(
                 f"state: expected integers in 0..{count - 1} (one_hot=True), got"
-                f" {int(states.min())}..{int(states.max())}."
+                f" {given.min().item():g}..{given.max().item():g}."
             )
         return torch.nn.functional.one_hot(states, count).float()
 
@@ -248,8 +248,14 @@ class EvolvableAgent(ABC):
         Args:
             state: an observation, or a batch of them along the first axis (channels first).
             epsilon: exploration, 0 is greedy and draws nothing.
+
+        Raises:
+            EnvError: if ``state`` is no observation, or none of the agent's shape.
         """
-        states = torch.as_tensor(np.asarray(state) if not torch.is_tensor(state) else state)
+        try:
+            states = torch.as_tensor(np.asarray(state) if not torch.is_tensor(state) else state)
+        except (TypeError, ValueError) as error:
+            raise EnvError(f"state: expected an array of numbers, got {state!r}.") from error
         single = states.dim() == (0 if self.one_hot else len(self.state_dim))
         actions = self.act(self.encode(states[None] if single else states), epsilon)
         return actions[0] if single else actions
@@ -300,13 +306,14 @@ class EvolvableAgent(ABC):
     # -------------------------------------------------------------------------------------- copies
 
     def clone(self, index: int | None = None) -> Self:
-        """Return an independent copy with a random stream of its own, sharing nothing.
+        """Return an independent copy with random streams of its own, sharing nothing.
 
         Args:
             index: identity of the copy; None keeps this agent's.
         """
         twin = copy.deepcopy(self)
-        twin.rng = branch(self.rng)
+        for drawer in drawers(twin):
+            drawer.rng = branch(self.rng)
         twin.parent = self.index
         if index is not None:
             twin.index = index

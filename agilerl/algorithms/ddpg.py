@@ -76,7 +76,8 @@ class DDPG(EvolvableAgent):
             seed,
         )
         self.policy_freq = check_int("policy_freq", policy_freq)
-        self._bounds_known = min_action is not None or max_action is not None
+        #: which bounds are known, because they were given or an environment has told them
+        self._known = {"min_action": min_action is not None, "max_action": max_action is not None}
         self._set_bounds(
             -1.0 if min_action is None else min_action, 1.0 if max_action is None else max_action
         )
@@ -130,16 +131,17 @@ class DDPG(EvolvableAgent):
     def bind(self, env: Any) -> None:
         """Take the bounds of the environment's actions, where none were given."""
         low, high = continuous_bounds(env, self.action_dim)
-        if not self._bounds_known:
-            self._set_bounds(low.tolist(), high.tolist())
-            self._bounds_known = True
+        if not all(self._known.values()):
+            self._set_bounds(
+                self.min_action if self._known["min_action"] else low,
+                self.max_action if self._known["max_action"] else high,
+            )
+            self._known = dict.fromkeys(self._known, True)
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor arguments; bounds that nobody has told are left out."""
-        settings = super().settings()
-        if not self._bounds_known:
-            del settings["min_action"], settings["max_action"]
-        return settings
+        unknown = [name for name, known in self._known.items() if not known]
+        return {name: value for name, value in super().settings().items() if name not in unknown}
 
     def _set_bounds(self, low: Any, high: Any) -> None:
         ones = np.ones(self.action_dim, np.float32)

@@ -79,8 +79,8 @@ class EvolvableCNN(DenseStack):
         **limits: int,
     ) -> None:
         spec = CNNSpec(
-            tuple(input_shape),
-            channel_size,  # type: ignore[arg-type]  # these four are checked below
+            input_shape,  # type: ignore[arg-type]  # these five are checked below
+            channel_size,  # type: ignore[arg-type]
             kernel_size,  # type: ignore[arg-type]
             stride_size,  # type: ignore[arg-type]
             hidden_size,  # type: ignore[arg-type]
