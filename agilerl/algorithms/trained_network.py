@@ -156,7 +156,7 @@ class TrainedNetwork:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
         if not mlp_kernel.enabled:
             return None
-        if self._kernel is None or not self._kernel.holds():
+        if self._kernel is None or not self._kernel.net.holds():
             self._kernel = None
             if MLPKernel.serves(self._module, trained=self._optimizer is not None):
                 self._reconcile()
@@ -166,7 +166,7 @@ class TrainedNetwork:
     def _bound_target(self) -> MLPKernel | None:
         if not mlp_kernel.enabled:
             return None
-        if self._target_kernel is None or not self._target_kernel.holds():
+        if self._target_kernel is None or not self._target_kernel.net.holds():
             self._target_kernel = None
             if MLPKernel.serves(self._target, trained=False):
                 self._target_kernel = MLPKernel(self._target, None)
@@ -221,7 +221,7 @@ class TrainedNetwork:
         """Make one step of Adam with the gradients that ``backward`` set."""
         if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
             with torch.no_grad():
-                self._kernel.adam.step()
+                self._kernel.step()
             return
         self._graph = None
         self._reconcile()

@@ -76,15 +76,16 @@ class FlatModule:
         self.module = module
         self.layers = module.layers
         self.children = tuple(module.layers.values())
-        self.owners = [
-            (layer._parameters, name) for layer in self.children for name in layer._parameters
-        ]
         self.params: list[nn.Parameter] = list(module.layers.parameters())
         self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
         self.views = self.split(self.flat)
         for parameter, view in zip(self.params, self.views, strict=True):
             parameter.data = view
-        self.pointers = [p.data_ptr() for p in self.params]
+        slots = [(layer._parameters, n) for layer in self.children for n in layer._parameters]
+        self.slots = [
+            (owner, name, p, p.data_ptr())
+            for (owner, name), p in zip(slots, self.params, strict=True)
+        ]
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Return ``flat`` as one view for each parameter, in their order and shapes."""
@@ -96,12 +97,10 @@ class FlatModule:
         layers = self.module._modules.get("layers")
         if layers is not self.layers or tuple(layers._modules.values()) != self.children:
             return False
-        return all(
-            owner.get(name) is parameter and parameter.data_ptr() == pointer
-            for (owner, name), parameter, pointer in zip(
-                self.owners, self.params, self.pointers, strict=True
-            )
-        )
+        for owner, name, parameter, pointer in self.slots:  # a plain loop: this is a hot path
+            if owner.get(name) is not parameter or parameter.data_ptr() != pointer:
+                return False
+        return True
 
 
 class FlatAdam:
@@ -114,26 +113,38 @@ class FlatAdam:
         self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
         self.steps = torch.zeros(len(net.params))
         self.grads = net.split(self.grad)
+        self.bind()
+
+    def bind(self) -> None:
+        """Take over what the optimiser remembers, and make its state views of this memory."""
+        optimizer, net = self.optimizer, self.net
         moments = zip(net.split(self.exp_avg), net.split(self.exp_avg_sq), strict=True)
         for parameter, step, (mean, square) in zip(net.params, self.steps, moments, strict=True):
             state = optimizer.state[parameter]
-            if state:
-                step.copy_(state["step"])
-                mean.copy_(state["exp_avg"])
-                square.copy_(state["exp_avg_sq"])
-            state.update(step=step, exp_avg=mean, exp_avg_sq=square)
+            for key, view in (("step", step), ("exp_avg", mean), ("exp_avg_sq", square)):
+                view.copy_(torch.as_tensor(state.get(key, 0.0)))
+                state[key] = view
         self.state = optimizer.state
-        self.entries = [(p, dict(self.state[p])) for p in net.params]
+        self.entries = [
+            (p, state["step"], state["exp_avg"], state["exp_avg_sq"])
+            for p in net.params
+            if (state := self.state[p])
+        ]
 
     def holds(self) -> bool:
         """Return whether the optimiser's state still is the views of this memory."""
         if self.optimizer.state is not self.state:
             return False
-        return all(
-            (entry := self.state.get(parameter)) is not None
-            and all(entry.get(key) is value for key, value in kept.items())
-            for parameter, kept in self.entries
-        )
+        for parameter, step, mean, square in self.entries:
+            entry = self.state.get(parameter)
+            if (
+                entry is None
+                or entry["step"] is not step
+                or entry["exp_avg"] is not mean
+                or entry["exp_avg_sq"] is not square
+            ):
+                return False
+        return True
 
     def step(self) -> None:
         """Make one step of Adam with the gradients in ``grad``."""
@@ -200,10 +211,6 @@ class MLPKernel:
             )
         )
 
-    def holds(self) -> bool:
-        """Return whether modules and optimiser still share their memory with the kernel."""
-        return self.net.holds() and (self.adam is None or self.adam.holds())
-
     def _activate(self, i: int, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output of layer ``i`` and what its gradient needs (z or the output)."""
         if i < len(self.slopes) and self.hidden is None:
@@ -254,6 +261,13 @@ class MLPKernel:
             torch.sum(grad, 0, out=self.bias_grads[i])
             if i:
                 grad = torch.mm(grad, self.weights[i])
+
+    def step(self) -> None:
+        """Make one step of Adam with the gradients that ``backward`` wrote."""
+        assert self.adam is not None
+        if not self.adam.holds():  # the optimiser's state was replaced from outside: follow it
+            self.adam.bind()
+        self.adam.step()
 
     def input_gradient(self, grad: Tensor, columns: int) -> Tensor:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""

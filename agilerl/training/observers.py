@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
+from agilerl.errors import CheckpointError
 from agilerl.training.evolution import Generation
 
 Observer = Callable[[Generation], None]
@@ -43,8 +47,6 @@ class Progress:
     """
 
     def __init__(self, n_episodes: int, stream: TextIO | None = None) -> None:
-        from tqdm import tqdm
-
         self.stream = sys.stderr if stream is None else stream
         self.n_episodes = n_episodes
         self.start = time.perf_counter()
@@ -65,7 +67,7 @@ class Progress:
         mean = sum(self.last.fitnesses) / len(self.last.fitnesses)
         fitness = f"best {max(self.last.fitnesses):.1f} mean {mean:.1f}"
         details = [f"{n} {v:.0e}" for n, v in (("lr", getattr(best, "lr", None)),) if v is not None]
-        details += [f"batch {best.batch_size}", str(getattr(best, "architecture", "")).split()[0]]
+        details += [f"b{best.batch_size}", str(getattr(best, "architecture", "")).split()[0]]
         tail = f"  ETA {left}"
         middle = f"{head}  {fitness}  {' '.join(details)}"
         return middle[: LINE_WIDTH - len(tail)] + tail
@@ -151,8 +153,6 @@ class Checkpoints:
 
 def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
     """Write one checkpoint for each agent into ``directory``, which appears only when complete."""
-    import shutil
-
     directory = Path(directory)
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -176,8 +176,6 @@ def load_population(cls: Any, directory: str | Path, device: str = "cpu") -> lis
     Raises:
         CheckpointError: if there is none, or one can't be read.
     """
-    from agilerl.errors import CheckpointError
-
     directory = Path(directory)
     folders = sorted(directory.glob("episode_*"))
     files = sorted((folders[-1] if folders else directory).glob("agent_*.pt"))

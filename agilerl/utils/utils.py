@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from agilerl.algorithms.base import EvolvableAgent
-from agilerl.algorithms.cqn import CQN
-from agilerl.algorithms.ddpg import DDPG
-from agilerl.algorithms.dqn import DQN
+from agilerl.algorithms import AGENTS
 from agilerl.components.make_env import make_env
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import check_choice, check_int, check_keys
 from agilerl.seeding import derive
+from agilerl.training.pictures import population_score, save_or_show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG)}
 
 #: INIT_HP keys that describe an agent, and the arguments that they set.
 AGENT_KEYS = {
@@ -155,6 +151,4 @@ def plotPopulationScore(pop: Sequence[Any], path: str | Path | None = None) -> F
     Returns:
         The matplotlib figure.
     """
-    from agilerl.utils.pictures import population_score, save_or_show
-
     return save_or_show(population_score(pop), path)
