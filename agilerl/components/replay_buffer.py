@@ -14,6 +14,9 @@ from agilerl.seeding import generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: Kinds of dtype that can be stored: float, int, unsigned, bool.
+NUMBERS = "fiub"
+
 
 class ReplayBuffer:
     """A ring of transitions in contiguous memory (Lin 1992).
@@ -50,6 +53,8 @@ class ReplayBuffer:
         self.rng = generator(seed, "replay buffer")
         self.counter = 0
         self._fields: list[Array] = []
+        #: for rows like those of the last call: where each value goes, its shape and its dtype
+        self._plan: list[tuple[Array, tuple[int, ...], np.dtype[Any]]] = []
 
     def __len__(self) -> int:
         """Return how many transitions can be sampled."""
@@ -61,7 +66,30 @@ class ReplayBuffer:
 
     def save2memoryVectEnvs(self, *fields: Any) -> None:
         """Store one transition a row: every value has the same first axis, [N, ...]."""
-        self._insert([np.asarray(value) for value in fields])
+        if not self._insert_alike(fields):
+            self._insert([np.asarray(value) for value in fields])
+
+    def _insert_alike(self, fields: Sequence[Any]) -> bool:
+        """Store rows of the same kind as in the last call; return whether they were.
+
+        Training stores rows of one kind, thousands of times a second: what was found out about
+        them is not found out again.
+        """
+        plan = self._plan
+        if not plan or len(plan) != len(fields):
+            return False
+        for (_, shape, dtype), value in zip(plan, fields, strict=True):
+            if type(value) is not np.ndarray or value.shape != shape or value.dtype is not dtype:
+                return False
+        count = plan[0][1][0]
+        first = self.counter % self.memory_size
+        last = first + count
+        if last > self.memory_size:
+            return False
+        for (target, _, _), value in zip(plan, fields, strict=True):
+            target[first:last] = value
+        self.counter += count
+        return True
 
     def sample(self, batch_size: int) -> tuple[torch.Tensor, ...]:
         """Return ``batch_size`` different transitions, one tensor a field, on ``device``.
@@ -79,9 +107,8 @@ class ReplayBuffer:
                 f" {len(self)}; store more first, or enlarge memory_size ({self.memory_size})."
             )
         rows = self.rng.choice(len(self), batch_size, replace=False, shuffle=False)
-        return tuple(
-            torch.from_numpy(field.take(rows, axis=0)).to(self.device) for field in self._fields
-        )
+        batch = [torch.from_numpy(field.take(rows, axis=0)) for field in self._fields]
+        return tuple(batch if self.device.type == "cpu" else [x.to(self.device) for x in batch])
 
     def _insert(self, values: list[Array]) -> None:
         if len(values) != len(self.field_names):
@@ -89,13 +116,13 @@ class ReplayBuffer:
                 f"fields: expected {len(self.field_names)} values ({', '.join(self.field_names)}),"
                 f" got {len(values)}."
             )
-        if not self._fields:
-            self._reserve(values)
+        fields = self._fields or self._reserved(values)
         count = len(values[0]) if values[0].ndim else 0
         rows = [
             self._rows(name, field, value, count)
-            for name, field, value in zip(self.field_names, self._fields, values, strict=True)
+            for name, field, value in zip(self.field_names, fields, values, strict=True)
         ]
+        self._fields = fields  # only now: values that are refused reserve nothing
         skip = max(0, count - self.memory_size)  # older rows of one call that would be overwritten
         first = (self.counter + skip) % self.memory_size
         head = min(count - skip, self.memory_size - first)
@@ -103,20 +130,32 @@ class ReplayBuffer:
             field[first : first + head] = value[skip : skip + head]
             field[: count - skip - head] = value[skip + head :]
         self.counter += count
+        self._plan = [
+            (field if value.ndim == field.ndim else field[:, 0], value.shape, value.dtype)
+            for field, value in zip(self._fields, values, strict=True)
+        ]
 
-    def _reserve(self, values: list[Array]) -> None:
-        """Reserve the memory of every field, in the shape of the first transition."""
-        fields = []
-        for name, value in zip(self.field_names, values, strict=True):
-            if value.ndim == 0 or value.dtype.kind not in "fiub":
+    def _reserved(self, values: list[Array]) -> list[Array]:
+        """Return the memory of every field, in the shape of the first transition."""
+        named = dict(zip(self.field_names, values, strict=True))
+        for name, value in named.items():
+            if value.ndim == 0 or value.dtype.kind not in NUMBERS:
                 raise ConfigError(
                     f"{name}: expected numbers, one row for each transition, got an array of dtype"
                     f" {value.dtype} and shape {value.shape}."
                 )
-            shape = value.shape[1:] or (1,)
-            dtype = np.uint8 if value.dtype == np.uint8 and value.ndim > 1 else np.float32
-            fields.append(np.zeros((self.memory_size, *shape), dtype))
-        self._fields = fields
+        images = {n for n, v in named.items() if v.dtype == np.uint8 and v.ndim > 1}
+        for name in self.field_names:  # a state and its successor have one dtype
+            pair = {name, f"next_{name}"}
+            if pair <= named.keys() and not pair <= images:
+                images -= pair
+        return [
+            np.zeros(
+                (self.memory_size, *(value.shape[1:] or (1,))),
+                np.uint8 if name in images else np.float32,
+            )
+            for name, value in named.items()
+        ]
 
     def _rows(self, name: str, field: Array, value: Array, count: int) -> Array:
         """Return ``value`` as rows of ``field``; nothing is broadcast."""
@@ -130,6 +169,8 @@ class ReplayBuffer:
                 f"{name}: expected shape {expected} (transitions first), got {value.shape}; every"
                 " transition has the shape of the first one stored."
             )
+        if rows.dtype.kind not in NUMBERS:
+            raise ConfigError(f"{name}: expected numbers, got an array of dtype {rows.dtype}.")
         if field.dtype == np.uint8 and rows.dtype != np.uint8:
             raise ConfigError(f"{name}: expected uint8, as stored before, got {rows.dtype}.")
         return rows
