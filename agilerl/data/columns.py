@@ -1,0 +1,194 @@
+"""The columns of an offline data set: their names, and what must be true before they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from agilerl.errors import DatasetError, suggest
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Every column, with the names that others give it; the first that is there is read.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observation", "obs", "states", "state"),
+    "actions": ("action", "acts"),
+    "rewards": ("reward", "rews"),
+    "next_observations": ("next_observation", "next_obs", "next_states", "next_state"),
+    "terminals": ("terminal", "terminations", "terminated", "terminateds", "dones", "done"),
+    "timeouts": ("timeout", "truncations", "truncated", "truncateds"),
+    "episode_terminals": ("episode_terminal", "episode_ends"),
+}
+REQUIRED = ("observations", "actions", "rewards")
+FLAGS = ("terminals", "timeouts", "episode_terminals")
+
+#: Kinds of numbers by column: floats, (unsigned) integers, booleans.
+_KINDS = {"observations": "fiub", "actions": "fiub", "rewards": "fiub", "next_observations": "fiub"}
+
+#: A terminal flag of this name was set at time limits too, in the old convention of gym.
+OLD_DONE = ("dones", "done")
+
+#: How far a continuous action may be out of bounds, as a part of their range: rounding.
+BOUND_TOLERANCE = 1e-4
+
+
+class Source(NamedTuple):
+    """Columns that were found but not read.
+
+    Attributes:
+        where: name of the file, for messages.
+        columns: whatever has a shape, a dtype and slices, by canonical name.
+        names: what each column is called there.
+        attributes: what is known about the data.
+    """
+
+    where: str
+    columns: Mapping[str, Any]
+    names: Mapping[str, str]
+    attributes: Mapping[str, Any]
+
+
+def find_names(where: str, present: Iterable[str]) -> dict[str, str]:
+    """Return the name that each column has in ``present``.
+
+    Raises:
+        DatasetError: if a needed one is missing, or nothing says where episodes end.
+    """
+    there = list(present)
+    found = {}
+    for name, others in ALIASES.items():
+        match = next((n for n in (name, *others) if n in there), None)
+        if match is not None:
+            found[name] = match
+    listing = f"There are: {', '.join(map(repr, sorted(there))) or 'no fields at all'}."
+    for name in REQUIRED:
+        if name not in found:
+            raise DatasetError(
+                f"{where}: {name}: missing; expected a field of that name (or"
+                f" {', '.join(ALIASES[name])}). {listing}{suggest(name, there)}"
+            )
+    if "terminals" not in found and not {"timeouts", "episode_terminals"} <= set(found):
+        raise DatasetError(
+            f"{where}: terminals: missing, so there is no way to tell where episodes end; expected"
+            f" 'terminals', with 'timeouts' where episodes were cut by a time limit. {listing}"
+        )
+    return found
+
+
+def check_declared(source: Source) -> int:
+    """Return the number of rows, after checking types, shapes and lengths; nothing is read.
+
+    Raises:
+        DatasetError: that names the column.
+    """
+    where, columns, names, _ = source
+    for name, column in columns.items():
+        if column.dtype.kind not in _KINDS.get(name, "fiub"):
+            raise DatasetError(
+                f"{where}: {names[name]}: expected numbers, got dtype {column.dtype}; store it as"
+                " float32 or integers."
+            )
+        if not column.shape:
+            raise DatasetError(f"{where}: {names[name]}: expected one row a step, got one value.")
+    lengths = {names[name]: column.shape[0] for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        width = max(map(len, lengths))
+        table = "\n".join(f"  {name:<{width}}  {rows:>12,}" for name, rows in lengths.items())
+        raise DatasetError(
+            f"{where}: {', '.join(lengths)}: expected the same number of rows, got\n{table}"
+        )
+    rows = int(columns["rewards"].shape[0])
+    if rows == 0:
+        raise DatasetError(f"{where}: rewards: expected at least one row, got none.")
+    for name in ("rewards", *FLAGS):
+        if name in columns and columns[name].shape not in ((rows,), (rows, 1)):
+            raise DatasetError(
+                f"{where}: {names[name]}: expected one number a row, got shape"
+                f" {columns[name].shape}."
+            )
+    if len(columns["actions"].shape) > 2:
+        raise DatasetError(
+            f"{where}: {names['actions']}: expected one action a row, [N] or [N, action_dim], got"
+            f" shape {columns['actions'].shape}."
+        )
+    if 0 in columns["observations"].shape or 0 in columns["actions"].shape:
+        raise DatasetError(
+            f"{where}: {names['observations']}, {names['actions']}: expected at least one number"
+            f" a row, got shapes {columns['observations'].shape} and {columns['actions'].shape}."
+        )
+    following = columns.get("next_observations")
+    if following is not None and following.shape != columns["observations"].shape:
+        raise DatasetError(
+            f"{where}: {names['next_observations']}: expected the shape of"
+            f" {names['observations']}, {columns['observations'].shape}, got {following.shape}."
+        )
+    return rows
+
+
+def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an image [H, W, C] as [C, H, W]."""
+    return (shape[-1], *shape[:-1])
+
+
+def check_observation_shape(
+    where: str, name: str, shape: tuple[int, ...], space: Space[Any], swap_channels: bool
+) -> None:
+    """Raise ``DatasetError`` unless rows of ``shape`` are observations of ``space``."""
+    expected = tuple(space.shape or ())
+    fitting = [expected, (1,)] if expected == () else [expected]
+    if expected == (1,):
+        fitting.append(())
+    if swap_channels:
+        fitting.append(channels_first(expected))
+    if shape not in fitting:
+        raise DatasetError(
+            f"{where}: {name}: expected observations of shape {expected}, as the environment"
+            f" gives, got {shape}; is it a data set of another environment?"
+        )
+
+
+def check_state_numbers(where: str, name: str, first: int, rows: Array, space: Space[Any]) -> None:
+    """Raise ``DatasetError`` unless ``rows``, from row ``first`` on, are states of ``space``."""
+    if not isinstance(space, spaces.Discrete):
+        return
+    bad = (rows < 0) | (rows >= space.n) | (rows != np.floor(rows))
+    if bad.any():
+        row = int(np.flatnonzero(bad.reshape(len(rows), -1).any(1))[0])
+        raise DatasetError(
+            f"{where}: {name}: expected states 0..{space.n - 1}, got {rows[row]} in row"
+            f" {first + row}."
+        )
+
+
+def check_actions(where: str, name: str, actions: Array, space: Space[Any]) -> None:
+    """Raise ``DatasetError`` unless ``actions``, [N] or [N, k], are of ``space``."""
+    flat = actions.reshape(len(actions), -1)
+    if isinstance(space, spaces.Discrete):
+        expected, width = f"whole numbers 0..{space.n - 1}", 1
+        low, high = np.zeros(1), np.full(1, space.n - 1)
+    elif isinstance(space, spaces.Box):
+        width = math.prod(space.shape)
+        expected = f"{width} numbers from {space.low.tolist()} to {space.high.tolist()}"
+        with np.errstate(invalid="ignore"):
+            slack = BOUND_TOLERANCE * np.nan_to_num(space.high - space.low, posinf=0.0)
+        low, high = (space.low - slack).ravel(), (space.high + slack).ravel()
+    else:
+        raise DatasetError(f"{where}: {name}: the environment's actions are {space}, not supported")
+    if flat.shape[1] != width:
+        raise DatasetError(
+            f"{where}: {name}: expected {expected}, as the environment takes, got"
+            f" {flat.shape[1]} numbers a row; is it a data set of another environment?"
+        )
+    bad = (flat < low) | (flat > high)
+    if isinstance(space, spaces.Discrete):
+        bad |= flat != np.floor(flat)
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(1))[0])
+        raise DatasetError(
+            f"{where}: {name}: expected {expected}, as the environment takes, got"
+            f" {actions[row].tolist()} in row {row}."
+        )

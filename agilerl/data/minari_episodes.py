@@ -1,0 +1,79 @@
+"""Minari data sets as columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from agilerl.errors import ConfigError, DatasetError
+
+
+def read(dataset: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the name, the columns and the attributes of a Minari data set.
+
+    Args:
+        dataset: a ``minari.MinariDataset``, or the id of one that is on this machine.
+
+    Raises:
+        ConfigError: if Minari is not installed.
+        DatasetError: if there is no such data set, or its spaces can't be learnt on.
+    """
+    if isinstance(dataset, str):
+        dataset = _load(dataset)
+    where = f"Minari data set {dataset.spec.dataset_id}"
+    observation, action = dataset.observation_space, dataset.action_space
+    for name, space in (("observations", observation), ("actions", action)):
+        if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiBinary):
+            raise DatasetError(
+                f"{where}: {name}: expected Box, Discrete or MultiBinary, got {space}; flatten it"
+                " when the data is made."
+            )
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            "observations",
+            "actions",
+            "rewards",
+            "next_observations",
+            "terminals",
+            "timeouts",
+        )
+    }
+    for episode in dataset.iterate_episodes():
+        states = np.asarray(episode.observations) - getattr(observation, "start", 0)
+        cut = np.array(episode.truncations, bool)
+        cut[-1] |= not episode.terminations[-1]
+        parts = (
+            states[:-1],
+            np.asarray(episode.actions) - getattr(action, "start", 0),
+            episode.rewards,
+            states[1:],
+            np.asarray(episode.terminations, bool),
+            cut,
+        )
+        for rows, part in zip(columns.values(), parts, strict=True):
+            rows.append(np.asarray(part))
+    if not columns["rewards"]:
+        raise DatasetError(f"{where}: rewards: expected at least one episode, got none.")
+    spec = dataset.env_spec
+    known = {"env_id": getattr(spec, "id", None), "minari_id": dataset.spec.dataset_id}
+    attributes = {key: value for key, value in known.items() if value is not None}
+    return where, {name: np.concatenate(rows) for name, rows in columns.items()}, attributes
+
+
+def _load(dataset_id: str) -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise ConfigError(
+            "minari: not installed; run `pip install 'agilerl[minari]'` (and `h5py`)."
+        ) from error
+    try:
+        return minari.load_dataset(dataset_id)
+    except Exception as error:
+        raise DatasetError(
+            f"Minari data set {dataset_id}: dataset: can't be loaded ({error}); `minari list"
+            " remote` names them, `minari download` fetches one."
+        ) from error

@@ -1,0 +1,141 @@
+"""Offline evolutionary training: learning from recorded data, acting only to evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agilerl.components.transitions import as_vector_env
+from agilerl.data.offline_dataset import OfflineDataset, load
+from agilerl.training.observers import Observer
+from agilerl.training.session import Settings, run
+
+
+@dataclass(frozen=True)
+class OfflineEpisode:
+    """Spends one episode of one agent: ``max_steps`` learn calls on samples of the data."""
+
+    memory: Any
+    max_steps: int
+
+    def __call__(self, agent: Any, episode: int, place: int) -> int:
+        """Train ``agent`` and return the environment steps taken: none."""
+        for _ in range(self.max_steps):
+            agent.learn(self.memory.sample(agent.batch_size))
+        return 0
+
+
+def describe(dataset: OfflineDataset) -> str:
+    """Return what a learnt policy has to beat, in one line."""
+    own, policy = dataset.report.mean_return, dataset.policy_mean_return
+    parts = [] if own is None else [f"data set {own:.1f}"]
+    if policy is not None:
+        name = dataset.attributes.get("policy", "behaviour")
+        parts.append(f"the {name} policy that made it {policy:.1f}")
+    return "mean return to beat: " + (", ".join(parts) if parts else "unknown")
+
+
+def train(
+    env: Any,
+    env_name: str,
+    dataset: Any,
+    algo: Any,
+    pop: Sequence[Any],
+    memory: Any,
+    swap_channels: bool = False,
+    n_episodes: int = 2000,
+    max_steps: int = 500,
+    evo_epochs: int = 5,
+    evo_loop: int = 1,
+    target: float | None = 200.0,
+    tournament: Any = None,
+    mutation: Any = None,
+    checkpoint: int | None = None,
+    checkpoint_path: str | Path | None = None,
+    wb: bool = False,
+    accelerator: Any = None,
+    seed: int | None = None,
+    callbacks: Sequence[Observer] = (),
+    eval_env: Any = None,
+    eval_max_steps: int | None = None,
+    all_rows: bool = False,
+    verbose: bool = True,
+) -> tuple[list[Any], list[list[float]]]:
+    """Train a population on recorded transitions, and evolve it.
+
+    The data is stored in ``memory`` once; an episode of an agent is then ``max_steps`` learn calls,
+    whatever its ``learn_step``.  The environment is stepped to evaluate only, and those steps are
+    the global steps.
+
+    Args:
+        env: the environment to evaluate in, single or vector.
+        env_name: a label.
+        dataset: an ``h5py.File``, a path, an ``OfflineDataset``, a dict of arrays, a Minari data
+            set or a ``ReplayBuffer``; see ``agilerl.data.offline_dataset``.
+        algo: a label.
+        pop: the agents.
+        memory: the replay buffer that they share; the data is added to what it holds.
+        swap_channels: images come as [H, W, C], from the environment and in the data.
+        n_episodes: episodes of each agent at most.
+        max_steps: learn calls of an episode, and longest evaluation episode.
+        evo_epochs: episodes between evaluations.
+        evo_loop: evaluation episodes of each sub-environment.
+        target: the run ends when the best agent's mean return over 100 fresh episodes reaches it;
+            None never ends early.
+        tournament: selects parents; None trains without evolution.
+        mutation: changes the agents after selection; None leaves them.
+        checkpoint: episodes between checkpoints of the population; None makes none.
+        checkpoint_path: directory of the checkpoints, "checkpoints" if not given.
+        wb: log to Weights & Biases.
+        accelerator: must be None.
+        seed: of the evaluation episodes.
+        callbacks: each is called with every ``Generation``.
+        eval_env: evaluate here, and not in ``env``.
+        eval_max_steps: longest evaluation episode, if it is not ``max_steps``.
+        all_rows: where the data set is larger than ``memory``, enlarge ``memory`` (it must be
+            empty) and take all of it; otherwise it is thinned out evenly, with a warning.
+        verbose: show progress on stderr, and what the data set holds.
+
+    Returns:
+        The population as last evaluated, fittest first, and the fitnesses of each generation.
+
+    Raises:
+        ConfigError: on arguments that can't be used.
+        DatasetError: if the data can't be used, or is of another environment.
+        EnvError: if the environment can't be used.
+    """
+    env = as_vector_env(env)
+    settings = Settings(
+        env=env,
+        env_name=env_name,
+        algo=algo,
+        pop=pop,
+        memory=memory,
+        swap_channels=swap_channels,
+        n_episodes=n_episodes,
+        max_steps=max_steps,
+        evo_epochs=evo_epochs,
+        evo_loop=evo_loop,
+        target=target,
+        tournament=tournament,
+        mutation=mutation,
+        checkpoint=checkpoint,
+        checkpoint_path=checkpoint_path,
+        wb=wb,
+        accelerator=accelerator,
+        seed=seed,
+        callbacks=callbacks,
+        eval_env=eval_env,
+        eval_max_steps=eval_max_steps,
+        verbose=verbose,
+    )
+    settings.check()
+    data = load(dataset, env, swap_channels)
+    data.fill(memory, env, swap_channels, all_rows)
+    settings.fit_batches(len(memory))
+    if verbose:
+        print(f"{data.report}\n{describe(data)}", file=sys.stderr)
+    return run(settings, OfflineEpisode(memory, max_steps))
