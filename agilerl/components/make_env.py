@@ -14,13 +14,18 @@ from agilerl.errors import EnvError
 
 
 @functools.cache
-def _successor(env_name: str) -> str | None:
-    """Return the id of the latest version of a retired environment, and warn once."""
-    namespace, name, _ = parse_env_id(env_name)
-    version = find_highest_version(namespace, name)
-    if version is None:
-        return None
-    successor = f"{f'{namespace}/' if namespace else ''}{name}-v{version}"
+def _current(env_name: str) -> str:
+    """Return ``env_name``, or the latest version of a retired environment, with one warning."""
+    if env_name in gym.registry:
+        return env_name
+    try:
+        namespace, name, version = parse_env_id(env_name)
+    except gym_error.Error:
+        return env_name
+    latest = find_highest_version(namespace, name)
+    if version is None or latest is None or version >= latest:
+        return env_name
+    successor = f"{f'{namespace}/' if namespace else ''}{name}-v{latest}"
     warnings.warn(
         f"{env_name} is retired; {successor} is used in its place.", UserWarning, stacklevel=4
     )
@@ -38,12 +43,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:
         EnvError: if there is no such environment, or a package that it needs is missing.
     """
     try:
-        return gym.make(env_name, disable_env_checker=True, **kwargs)
-    except (gym_error.DeprecatedEnv, gym_error.VersionNotFound) as error:
-        successor = _successor(env_name)
-        if successor is None or successor == env_name:
-            raise EnvError(f"env_name {env_name!r}: {error}") from error
-        return make_env(successor, **kwargs)
+        return gym.make(_current(env_name), disable_env_checker=True, **kwargs)
     except (gym_error.DependencyNotInstalled, ImportError) as error:
         raise EnvError(
             f"env_name {env_name!r}: a package that it needs is missing ({error}). Install it with"
@@ -51,6 +51,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:
         ) from error
     except gym_error.Error as error:
         raise EnvError(
-            f"env_name {env_name!r}: {error} For an environment of your own, register it with"
-            " gymnasium.register, or pass it to train() itself."
+            f"env_name {env_name!r}: {error} If a package brings it, `pip install` that package and"
+            " import it first; register an environment of your own with gymnasium.register, or"
+            " pass it to train() itself."
         ) from error

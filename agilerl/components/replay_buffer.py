@@ -56,6 +56,10 @@ class ReplayBuffer:
         #: for rows like those of the last call: where each value goes, its shape and its dtype
         self._plan: list[tuple[Array, tuple[int, ...], np.dtype[Any]]] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the plan: it holds views, which a copy would separate from their fields."""
+        return {**self.__dict__, "_plan": []}
+
     def __len__(self) -> int:
         """Return how many transitions can be sampled."""
         return min(self.counter, self.memory_size)

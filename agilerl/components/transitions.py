@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from agilerl.components.spaces import check_action_space, check_observation_space
+from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import EnvError
 
@@ -90,10 +90,10 @@ class TransitionStream:
         self.num_envs = int(self.env.num_envs)
         self._swap = swap_channels
         self._async = steps_asynchronously(self.env)
-        observation, action = self.env.single_observation_space, self.env.single_action_space
+        observation, action = single_spaces(self.env)
         check_observation_space(observation)
         check_action_space(action)
-        self._shape = (self.num_envs, *observation.shape)
+        self._shape = (self.num_envs, *(observation.shape or ()))
         if swap_channels and len(self._shape) != 4:
             raise EnvError(
                 f"swap_channels (CHANNELS_LAST): expected images [H, W, C], got observations of"
@@ -133,18 +133,28 @@ class TransitionStream:
             result = self.env.step(self._action + self._first_action)
         observation, reward, terminated, truncated, info = result
         observation = self._observe(observation)
-        reward = np.asarray(reward, np.float64)
+        reward = np.array(reward, np.float64)
         if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
             raise EnvError(
                 f"reward: expected {self.num_envs} finite numbers, got {reward!r} from"
                 f" {self.env}; fix the environment's step()."
             )
-        terminated = np.asarray(terminated, bool)
-        truncated = np.asarray(truncated, bool)
+        terminated = self._flags("terminated", terminated)
+        truncated = self._flags("truncated", truncated)
         valid = ~self._resetting
         before = self.state
         next_state, self.state = self._successors(observation, terminated | truncated, info)
         return Step(before, self._action, reward, next_state, terminated, truncated, valid)
+
+    def _flags(self, name: str, flags: Any) -> Array:
+        """Return a copy of ``flags`` [N]; nothing is broadcast."""
+        values = np.array(flags, bool)
+        if values.shape != (self.num_envs,):
+            raise EnvError(
+                f"{name}: expected {self.num_envs} flags, one for each sub-environment, got shape"
+                f" {values.shape} from {self.env}; fix the environment's step()."
+            )
+        return values
 
     def _successors(self, observation: Array, ended: Array, info: Any) -> tuple[Array, Array]:
         """Return the true successors, and the states to act in next."""
@@ -175,8 +185,11 @@ class TransitionStream:
         return successor
 
     def _observe(self, observation: Any, rows: int | None = None) -> Array:
-        """Return observations as the agent reads them; raise ``EnvError`` if they can't be."""
-        states = np.asarray(observation)
+        """Return observations as the agent reads them; raise ``EnvError`` if they can't be.
+
+        They are a copy: an environment may write its next observations into the same array.
+        """
+        states = np.array(observation)
         shape = self._shape if rows is None else (rows, *self._shape[1:])
         if states.shape != shape:
             raise EnvError(

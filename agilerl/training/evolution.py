@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from agilerl.components.evaluation import evaluate
+from agilerl.components.transitions import autoreset_mode
 from agilerl.lineage import Ancestor
 from agilerl.seeding import derive
 
@@ -61,6 +63,11 @@ class Generation:
         """The fittest agent."""
         return self.population[self.ranking[0]]
 
+    @property
+    def best_fitness(self) -> float:
+        """The fitness of the fittest agent: NaN and infinity are only there if all are so."""
+        return self.fitnesses[self.ranking[0]]
+
 
 def fittest_first(fitnesses: Sequence[float]) -> list[int]:
     """Return the places of ``fitnesses`` from best to worst; NaN comes last."""
@@ -69,19 +76,34 @@ def fittest_first(fitnesses: Sequence[float]) -> list[int]:
 
 
 class CountedEnv:
-    """A vector environment that counts the steps of every sub-environment."""
+    """A vector environment that counts the transitions of every sub-environment.
+
+    A NEXT_STEP row that only resets an episode is no transition, and is not counted.
+    """
 
     def __init__(self, env: Any) -> None:
         self.env = env
         self.count = 0
+        self._next_step = autoreset_mode(env) is AutoresetMode.NEXT_STEP
+        self._resetting = 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Reset the environment."""
+        self._resetting = 0
+        return self.env.reset(**kwargs)
 
     def step(self, actions: Any) -> Any:
         """Step the environment and count."""
-        self.count += int(self.env.num_envs)
-        return self.env.step(actions)
+        result = self.env.step(actions)
+        self.count += int(self.env.num_envs) - self._resetting
+        if self._next_step:
+            self._resetting = int(np.logical_or(result[2], result[3]).sum())
+        return result
 
     def __getattr__(self, name: str) -> Any:
         """Return what the environment itself has under ``name``."""
+        if name.startswith("__"):  # Python asks for these when it copies an object
+            raise AttributeError(name)
         return getattr(self.env, name)
 
 
