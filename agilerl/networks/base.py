@@ -51,6 +51,16 @@ class Edit:
     carry: Carry
 
 
+def materialise(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Give the parameters of a module on the meta device memory, in place; nothing is drawn.
+
+    As ``to_empty`` does, but that makes torch import sympy, which takes a second.
+    """
+    module._apply(  # type: ignore[no-untyped-call]
+        lambda t: torch.empty(t.shape, dtype=dtype, device=device)
+    )
+
+
 class EvolvableNetwork(nn.Module, ABC):
     """A network whose shape can be edited in place.
 
@@ -143,7 +153,8 @@ class EvolvableNetwork(nn.Module, ABC):
         return {name: p.detach() for name, p in self.layers.named_parameters()}
 
     def _install(self, spec: Any, values: Params, device: torch.device, dtype: torch.dtype) -> None:
-        layers = nn.ModuleDict(self.make_layers(spec)).to_empty(device=device).to(dtype)
+        layers = nn.ModuleDict(self.make_layers(spec))
+        materialise(layers, device, dtype)
         with torch.no_grad():
             for name, layer in layers.items():
                 own = {f"{name}.{key}": p for key, p in layer.named_parameters()}

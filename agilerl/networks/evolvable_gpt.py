@@ -264,7 +264,9 @@ class EvolvableGPT(EditableGPT):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | PathLike[str], **changes: Any) -> EvolvableGPT:
-        """Return the network of a Hugging Face GPT-2, of any size.
+        """Return the network of a Hugging Face GPT-2, of any size, in evaluation mode.
+
+        Call ``train()`` before fine-tuning, if its dropout is to work.
 
         Args:
             name_or_path: a directory with ``config.json`` and the weights, or a name on the hub.
@@ -277,7 +279,7 @@ class EvolvableGPT(EditableGPT):
                 unknown, missing or of another shape.
         """
         shape, values = gpt_huggingface.read(name_or_path, changes)
-        return cls(**shape, weights=values)
+        return cls(**shape, weights=values).eval()
 
     def to_hf(self) -> Any:
         """Return a ``transformers.GPT2LMHeadModel`` with a copy of these weights.

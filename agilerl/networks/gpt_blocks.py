@@ -74,10 +74,16 @@ def gpt_layers(spec: GPTSpec) -> dict[str, nn.Module]:
 
     There is no output layer: the head reads ``wte.weight``, so nothing can untie the two.
     """
+
+    def embedding(rows: int) -> nn.Embedding:
+        # given a weight, it draws none, for which torch would import sympy on the meta device
+        weight = torch.empty(rows, spec.n_embd, device="meta")
+        return nn.Embedding(rows, spec.n_embd, _weight=weight)
+
     norm = nn.LayerNorm(spec.n_embd, spec.layer_norm_eps, bias=spec.bias, device="meta")
     return {
-        "wte": nn.Embedding(spec.vocab_size, spec.n_embd, device="meta"),
-        "wpe": nn.Embedding(spec.block_size, spec.n_embd, device="meta"),
+        "wte": embedding(spec.vocab_size),
+        "wpe": embedding(spec.block_size),
         **{f"block_{i}": Block(spec) for i in range(spec.n_layer)},
         "norm": norm,
     }

@@ -12,7 +12,14 @@ from torch import nn
 from agilerl.errors import check_choice
 from agilerl.networks import carry, gpt_carry
 from agilerl.networks.activations import MUTABLE
-from agilerl.networks.base import Carry, Choice, Edit, EditRefused, EvolvableNetwork
+from agilerl.networks.base import (
+    Carry,
+    Choice,
+    Edit,
+    EditRefused,
+    EvolvableNetwork,
+    materialise,
+)
 from agilerl.networks.dense import draw, most_useful
 from agilerl.networks.gpt_blocks import Block, gpt_layers
 from agilerl.networks.gpt_spec import GPT_ACTIVATIONS, GPTSpec
@@ -65,7 +72,8 @@ def plan_add_layer(net: EvolvableNetwork, rng: Generator) -> Edit:
     if spec.n_layer >= spec.max_layers:
         raise EditRefused(f"{spec.n_layer} blocks are the maximum")
     grown = replace(spec, n_layer=spec.n_layer + 1)
-    block = Block(grown).to_empty(device="cpu")
+    block = Block(grown)
+    materialise(block, torch.device("cpu"), torch.float32)
     initialise(net.rng, block, grown)
     for silent in (block.attn_out, block.mlp_out):
         nn.init.zeros_(silent.weight)

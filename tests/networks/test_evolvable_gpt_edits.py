@@ -109,6 +109,8 @@ def test_a_new_block_that_has_learnt_nothing_is_the_first_to_go() -> None:
     net, ids = small(), tokens(2, 9)
     before = net(ids).detach()
     net.add_layer()
+    net.add_layer()
+    assert net.remove_layer() == {"block": 4}  # the last of two that write nothing
     assert net.remove_layer() == {"block": 3}
     assert torch.equal(net(ids), before)
 

@@ -10,7 +10,8 @@ import torch
 
 from agilerl.errors import ConfigError
 from agilerl.networks.evolvable_gpt import EvolvableGPT
-from agilerl.networks.gpt_generate import candidates
+from agilerl.networks.gpt_generate import candidates, choose
+from agilerl.networks.gpt_reader import Decoding
 
 VOCAB = 13
 
@@ -167,6 +168,16 @@ def test_the_caller_can_train_on_what_was_written() -> None:
     for texts in (net.generate(ids, 5, seed=0), net.generate(ids, 5, num_beams=2)):
         net(texts).logsumexp(-1).sum().backward()
         assert net.layers["wte"].weight.grad is not None
+
+
+def test_a_forbidden_token_is_never_drawn_at_the_edges_of_the_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 1.0, -torch.inf]])
+    how = Decoding(1, 1.0, None, None, (), 0, 1, 1.0)
+    for edge, token in ((0.0, 1), (0.5, 3), (1 - 2**-24, 3)):
+        monkeypatch.setattr(torch, "rand", lambda *shape, edge=edge, **_: torch.full(shape, edge))
+        assert choose(logits, how, torch.Generator()).tolist() == [token]
 
 
 # ----------------------------------------------------------------------------------- processor

@@ -50,7 +50,7 @@ def saved(theirs: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def net(saved: Path) -> EvolvableGPT:
-    return EvolvableGPT.from_pretrained(saved, seed=0).eval()
+    return EvolvableGPT.from_pretrained(saved, seed=0)
 
 
 def tokens(batch: int = 4, time: int = 16) -> torch.Tensor:
@@ -84,6 +84,7 @@ def test_logits_are_equal(net: EvolvableGPT, theirs: Any) -> None:
     assert (net(ids) - theirs(ids).logits).abs().max() <= 1e-5
     assert net.spec.n_layer == net.spec.min_layers == 3
     assert net.spec.layer_norm_eps == 1e-4
+    assert not net.training
 
 
 @torch.no_grad()
@@ -177,7 +178,7 @@ def test_every_activation_is_the_same_function(saved: Path, theirs: Any, name: s
     from transformers.activations import ACT2FN
 
     edit_config(saved, activation_function=name)
-    net = EvolvableGPT.from_pretrained(saved).eval()
+    net = EvolvableGPT.from_pretrained(saved)
     blocks = theirs.transformer.h
     old = [block.mlp.act for block in blocks]
     try:
@@ -234,18 +235,18 @@ def test_a_network_without_biases_goes_there_with_zeros() -> None:
 
 @torch.no_grad()
 def test_other_forms_of_the_same_checkpoint_load(saved: Path, theirs: Any) -> None:
-    expected = EvolvableGPT.from_pretrained(saved).eval()(tokens())
+    expected = EvolvableGPT.from_pretrained(saved)(tokens())
     state = {k.removeprefix("transformer."): v for k, v in theirs.state_dict().items()}
     state["h.0.attn.bias"] = torch.ones(1, 1, 48, 48)
     state["h.0.attn.masked_bias"] = torch.tensor(-1e4)
     (saved / "model.safetensors").unlink()
     torch.save(state, saved / "pytorch_model.bin")
-    assert torch.equal(EvolvableGPT.from_pretrained(str(saved)).eval()(tokens()), expected)
+    assert torch.equal(EvolvableGPT.from_pretrained(str(saved))(tokens()), expected)
 
     (saved / "pytorch_model.bin").unlink()
     theirs.save_pretrained(saved, max_shard_size="20KB")
     assert not (saved / "model.safetensors").exists()
-    assert torch.equal(EvolvableGPT.from_pretrained(saved).eval()(tokens()), expected)
+    assert torch.equal(EvolvableGPT.from_pretrained(saved)(tokens()), expected)
 
 
 def test_the_callers_limits_are_widened_and_dropout_can_be_chosen(saved: Path) -> None:
@@ -363,7 +364,7 @@ def test_a_hub_model_is_read_from_the_files_that_it_has(
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError
 
-    expected = EvolvableGPT.from_pretrained(saved).eval()(tokens())
+    expected = EvolvableGPT.from_pretrained(saved)(tokens())
     if form != "safetensors":
         (saved / "model.safetensors").unlink()
     if form == "shards":
@@ -378,4 +379,4 @@ def test_a_hub_model_is_read_from_the_files_that_it_has(
         return str(saved / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
-    assert torch.equal(EvolvableGPT.from_pretrained("someone/small").eval()(tokens()), expected)
+    assert torch.equal(EvolvableGPT.from_pretrained("someone/small")(tokens()), expected)
