@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,8 +101,15 @@ def _range(name: str, given: Any) -> HyperParameter:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"ranges[{name!r}]: expected (low, high), got {given!r}.") from error
     low, high = check_float(f"ranges[{name!r}]", low), check_float(f"ranges[{name!r}]", high)
-    if low > high or (low <= 0 and (default is None or default.log)):
-        raise ConfigError(f"ranges[{name!r}]: expected 0 < low <= high, got ({low:g}, {high:g}).")
+    if default is not None and default.integer:
+        low, high = math.ceil(low), math.floor(high)
+    positive = default is None or default.log or default.integer
+    if low > high or (positive and low <= 0):
+        raise ConfigError(
+            f"ranges[{name!r}]: expected 0 < low <= high"
+            f"{' with an integer in between' if default and default.integer else ''},"
+            f" got {given!r}."
+        )
     if default is not None:
         return replace(default, low=low, high=high)
     integer = isinstance(given[0], int) and isinstance(given[1], int)
