@@ -1,0 +1,262 @@
+"""How fast a population trains: ``python -m benchmarks.online --against agilerl016 sb3``.
+
+The real ``train()``: six DQN agents with [32, 32] hidden units, 16 environments, batches of 256,
+one learning step a vector step, epsilon 0.1, a full replay buffer, evolution left out, one thread.
+Light wrappers around the environments, the agents and the buffer say where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.training.train import train
+from agilerl.utils.utils import initialPopulation, makeVectEnvs
+from benchmarks import timing
+from benchmarks.peers import measure
+
+ENVS = ("LunarLander-v3", "CartPole-v1")
+FIELDS = ["state", "action", "reward", "next_state", "done"]
+PARTS = ("env", "act", "insert", "sample", "learn")
+
+
+class Stopwatch:
+    """Sums up what each part takes: processor time, or (with workers) time on the clock.
+
+    Where nothing waits the two are the same on an idle machine, and processor time holds on a busy
+    one as well.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.seconds: dict[str, float] = dict.fromkeys((*PARTS, "floor"), 0.0)
+
+    def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``call`` so that its time counts as ``part``."""
+        seconds, clock = self.seconds, self.clock
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            start = clock()
+            result = call(*args, **kwargs)
+            seconds[part] += clock() - start
+            return result
+
+        return measured
+
+
+class MeteredEnv:
+    """A vector environment that is timed, and that reports its steps."""
+
+    def __init__(self, env: Any, meter: measure.Meter, watch: Stopwatch) -> None:
+        self._env, self._meter, self._watch = env, meter, watch
+        self._warm = False
+        self._async = watch.timed("env", env.step_async)
+        self._wait = watch.timed("env", env.step_wait)
+        self.reset = watch.timed("env", env.reset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def step_async(self, actions: Any) -> None:
+        """Start a vector step; the clock of the parts starts with the meter's."""
+        self._meter.step(self._env.num_envs)
+        if not self._warm and self._meter.learns >= self._meter.warm_up:
+            self._warm = True
+            self._watch.seconds.update(dict.fromkeys(self._watch.seconds, 0.0))
+        self._async(actions)
+
+    def step_wait(self) -> Any:
+        """Collect the vector step."""
+        return self._wait()
+
+
+class TimedMemory:
+    """A replay buffer that is timed."""
+
+    def __init__(self, memory: ReplayBuffer, watch: Stopwatch) -> None:
+        self._memory = memory
+        self.sample = watch.timed("sample", memory.sample)
+        self.save2memoryVectEnvs = watch.timed("insert", memory.save2memoryVectEnvs)
+
+    def __len__(self) -> int:
+        return len(self._memory)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
+
+
+def population(env: Any, flags: argparse.Namespace) -> list[Any]:
+    settings = {"BATCH_SIZE": flags.batch_size, "LR": 1e-3, "LEARN_STEP": 1, "DOUBLE": True}
+    return initialPopulation(
+        "DQN",
+        env.single_observation_space.shape,
+        int(env.single_action_space.n),
+        one_hot=False,
+        net_config={"arch": "mlp", "h_size": flags.hidden},
+        INIT_HP=settings,
+        population_size=flags.population,
+        seed=0,
+    )
+
+
+def fill_by_random_actions(env: Any, memory: ReplayBuffer) -> None:
+    """Store transitions of a random policy until the buffer is full."""
+    state, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    while len(memory) < memory.memory_size:
+        action = env.action_space.sample()
+        next_state, reward, terminated, _, _ = env.step(action)
+        memory.save2memoryVectEnvs(state, action, reward, next_state, terminated)
+        state = next_state
+
+
+def counted(learn: Callable[..., Any], meter: measure.Meter) -> Callable[..., Any]:
+    """Return ``learn`` so that each call is reported."""
+
+    def learned(experiences: Any) -> Any:
+        meter.learns += 1
+        return learn(experiences)
+
+    return learned
+
+
+def time_training(flags: argparse.Namespace) -> timing.Report:
+    """Train until the time is up; return rates, and the share of each part of the wall time."""
+    env = makeVectEnvs(flags.env, num_envs=flags.num_envs, **workers(flags))
+    memory = ReplayBuffer(4, flags.memory_size, FIELDS, seed=0)
+    fill_by_random_actions(env, memory)
+    clock = time.perf_counter if flags.workers else time.process_time
+    watch, meter = Stopwatch(clock), measure.Meter(flags.seconds)
+    for single in getattr(env, "envs", ()):
+        single.step = watch.timed("floor", single.step)
+        single.reset = watch.timed("floor", single.reset)
+    agents = population(env, flags)
+    for agent in agents:
+        agent.learn = counted(watch.timed("learn", agent.learn), meter)
+        agent.getAction = watch.timed("act", agent.getAction)
+    with contextlib.suppress(measure.TimeUp):
+        train(
+            MeteredEnv(env, meter, watch),
+            flags.env,
+            "DQN",
+            agents,
+            TimedMemory(memory, watch),
+            n_episodes=10**6,
+            max_steps=500,
+            evo_epochs=10**6,
+            eps_start=flags.epsilon,
+            eps_end=flags.epsilon,
+            target=None,
+            seed=0,
+            verbose=False,
+        )
+    env.close()
+    rates = meter.rates()
+    total = meter.elapsed if flags.workers else meter.processor
+    share = {part: watch.seconds[part] / total for part in PARTS}
+    share["rest"] = 1 - sum(share.values())
+    floor = watch.seconds["floor"]
+    per_cpu = rates["env_steps"] / rates["processor_seconds"]
+    return {
+        **rates,
+        "env_steps_per_processor_s": per_cpu,
+        "share": share,
+        "outside_env_step": 1 - floor / total if floor else 0.0,
+        "floor_env_steps_per_s": rates["env_steps"] / floor if floor else 0.0,
+    }
+
+
+def workers(flags: argparse.Namespace) -> dict[str, int]:
+    return {"workers": flags.workers} if flags.workers else {}
+
+
+def own_row(name: str, report: timing.Report) -> list[str]:
+    """Return one line on our own loop: rates, floor, and shares of the wall time."""
+    floor = report["floor_env_steps_per_s"]
+    shares = [f"{100 * report['share'][part]:.1f} %" for part in (*PARTS, "rest")]
+    return [
+        name,
+        f"{report['env_steps_per_s']:,.0f}",
+        f"{report['learns_per_s']:,.0f}",
+        f"{floor:,.0f}" if floor else "-",
+        f"{100 * report['outside_env_step']:.1f} %" if floor else "-",
+        *shares,
+    ]
+
+
+def peer_row(name: str, report: timing.Report, ours: timing.Report) -> list[str]:
+    """Return one line on a contestant: its rates, and how many times faster we are."""
+    per_cpu = report["env_steps"] / report["processor_seconds"]
+    return [
+        name,
+        f"{report['env_steps_per_s']:,.0f}",
+        f"{report['learns_per_s']:,.0f}",
+        timing.ratio(ours["env_steps_per_s"], report["env_steps_per_s"]),
+        f"{per_cpu:,.0f}",
+    ]
+
+
+def turns(env_name: str, flags: argparse.Namespace) -> dict[str, list[timing.Report]]:
+    """Let all contestants take their turns in one environment."""
+    own = ["--measure", "--env", env_name, "--seconds", flags.seconds, "--workers", flags.workers]
+    done: dict[str, list[timing.Report]] = {}
+    for _ in range(flags.rounds):
+        done.setdefault(timing.OURS, []).append(timing.run_module("benchmarks.online", own))
+        for peer in flags.against:
+            report = timing.run_peer(peer, ["--env", env_name, "--seconds", flags.seconds])
+            done.setdefault(peer, []).append(report)
+    return done
+
+
+def tables(flags: argparse.Namespace) -> str:
+    """Run everything and return the Markdown."""
+    own_rows: list[Sequence[str]] = []
+    peer_rows: list[Sequence[str]] = []
+    for env_name in flags.envs:
+        medians = {name: timing.median_of(r) for name, r in turns(env_name, flags).items()}
+        ours = medians.pop(timing.OURS)
+        own_rows.append(own_row(env_name, ours))
+        if medians:
+            peer_rows.append(peer_row(f"{env_name}, {timing.OURS}", ours, ours))
+        for name, theirs in medians.items():
+            peer_rows.append(peer_row(f"{env_name}, {name}", theirs, ours))
+    rates = ("env-steps/s", "learns/s")
+    outside = "outside `env.step`"
+    parts = [timing.table(["train()", *rates, "floor", outside, *PARTS, "rest"], own_rows)]
+    if peer_rows:
+        head = ["side by side", *rates, "we are faster by", "env-steps/processor s"]
+        parts.append(timing.table(head, peer_rows))
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = measure.parser(__doc__)
+    timing_flags = argparse.ArgumentParser(
+        parents=[parser], add_help=False, conflict_handler="resolve", description=__doc__
+    )
+    timing.add_flags(timing_flags, rounds=3, seconds=10.0)
+    timing_flags.add_argument("--envs", nargs="+", default=ENVS)
+    timing_flags.add_argument("--population", type=int, default=6)
+    timing_flags.add_argument("--workers", type=int, default=0, help="processes that step")
+    timing_flags.add_argument("--against", nargs="*", choices=timing.PEERS, default=[])
+    timing_flags.add_argument("--measure", action="store_true", help="one turn, here; prints JSON")
+    flags = timing_flags.parse_args()
+    if flags.measure:
+        report = time_training(flags)
+        measure.report(timing.OURS, "train", timing.PACKAGES, algo="DQN", **report)
+        return
+    note = (
+        f"Medians of {flags.rounds} turns of {flags.seconds:g} s, one thread,"
+        f" {flags.workers} workers. *Floor*: the rate if only the sub-environments' own `step` and"
+        " `reset` took time. Processor seconds are those of the training process alone."
+    )
+    title = f"Online training{f', {flags.workers} workers' if flags.workers else ''}"
+    timing.publish(title, f"{note}\n\n{tables(flags)}", flags.write)
+
+
+if __name__ == "__main__":
+    main()
