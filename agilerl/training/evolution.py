@@ -11,7 +11,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agilerl.components.evaluation import evaluate
-from agilerl.components.transitions import autoreset_mode
 from agilerl.lineage import Ancestor
 from agilerl.seeding import derive
 
@@ -84,7 +83,8 @@ class CountedEnv:
     def __init__(self, env: Any) -> None:
         self.env = env
         self.count = 0
-        self._next_step = autoreset_mode(env) is AutoresetMode.NEXT_STEP
+        mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
+        self._next_step = mode in (AutoresetMode.NEXT_STEP, AutoresetMode.NEXT_STEP.value)
         self._resetting = 0
 
     def reset(self, **kwargs: Any) -> Any:

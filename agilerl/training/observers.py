@@ -65,9 +65,9 @@ class Progress:
             return f"{head}  first evaluation pending  ETA {left}"[:LINE_WIDTH]
         best = self.last.best
         mean = sum(self.last.fitnesses) / len(self.last.fitnesses)
-        fitness = f"best {max(self.last.fitnesses):.1f} mean {mean:.1f}"
+        fitness = f"best {self.last.best_fitness:.1f} mean {mean:.1f}"
         details = [f"{n} {v:.0e}" for n, v in (("lr", getattr(best, "lr", None)),) if v is not None]
-        details += [f"b{best.batch_size}", str(getattr(best, "architecture", "")).split()[0]]
+        details += [f"b{best.batch_size}", *str(getattr(best, "architecture", "")).split()[:1]]
         tail = f"  ETA {left}"
         middle = f"{head}  {fitness}  {' '.join(details)}"
         return middle[: LINE_WIDTH - len(tail)] + tail
@@ -157,10 +157,13 @@ def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for agent in pop:
-        agent.saveCheckpoint(temporary / f"agent_{agent.index}.pt")
+    for place, agent in enumerate(pop):
+        path = temporary / f"agent_{agent.index}.pt"
+        if path.exists():  # agents that a user made may all have index 0
+            path = temporary / f"agent_{agent.index}_place_{place}.pt"
+        agent.saveCheckpoint(path)
     if directory.exists():
-        retired = directory.with_name(f".{directory.name}.old")
+        retired = _retired(directory)
         shutil.rmtree(retired, ignore_errors=True)
         directory.rename(retired)
         temporary.rename(directory)
@@ -170,15 +173,26 @@ def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
     return directory
 
 
+def _retired(directory: Path) -> Path:
+    """Return where the earlier content of ``directory`` is, while it is being replaced."""
+    return directory.with_name(f".{directory.name}.old")
+
+
 def load_population(cls: Any, directory: str | Path, device: str = "cpu") -> list[Any]:
     """Return the agents of class ``cls`` in ``directory``, or in its latest checkpoint folder.
+
+    The latest is the one that was written last, whichever run wrote it.
 
     Raises:
         CheckpointError: if there is none, or one can't be read.
     """
     directory = Path(directory)
-    folders = sorted(directory.glob("episode_*"))
-    files = sorted((folders[-1] if folders else directory).glob("agent_*.pt"))
+    folders = [*directory.glob("episode_*"), *directory.glob(_retired(Path("episode_*")).name)]
+    folders.sort(key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
+    chosen = folders[-1] if folders else directory
+    if not chosen.exists():  # a kill came while it was replaced
+        chosen = _retired(chosen)
+    files = sorted(chosen.glob("agent_*.pt"))
     if not files:
         raise CheckpointError(f"{directory}: no agent_*.pt and no episode_* folder in it.")
     agents = [cls.load(file, device) for file in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,10 @@ def population_score(pop: Sequence[Any]) -> Figure:
     figure, axes = _figure("Fitness of the population", "training steps of the agent", "fitness")
     for agent in pop:
         steps = agent.steps[: len(agent.fitness)]
-        axes.plot(steps, agent.fitness[: len(steps)], marker=".", label=f"agent {agent.index}")
+        if len(steps) < len(agent.fitness):  # a loop of one's own that does not count steps
+            steps = range(1, len(agent.fitness) + 1)
+            axes.set_xlabel("evaluation")
+        axes.plot(steps, agent.fitness, marker=".", label=f"agent {agent.index}")
     if pop:
         axes.legend(frameon=False, fontsize="small")
     return figure
@@ -82,14 +86,20 @@ def fitness_history(
             alpha=0.7,
             label=kind,
         )
-    best = [max(r["fitness"] for r in group) for group in by_generation.values()]
-    mean = [sum(r["fitness"] for r in group) / len(group) for group in by_generation.values()]
+    finite = [_finite([row["fitness"] for row in group]) for group in by_generation.values()]
+    best = [max(values) for values in finite]
+    mean = [sum(values) / len(values) for values in finite]
     axes.plot(steps, best, color="tab:blue", label="best")
     axes.plot(steps, mean, color="tab:blue", linestyle="--", alpha=0.6, label="mean")
     if target is not None:
         axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="target")
     axes.legend(frameon=False, fontsize="small", ncols=3)
     return figure
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    """Return the finite ones of ``values``; NaN, which is not drawn, where there are none."""
+    return [value for value in values if math.isfinite(value)] or [math.nan]
 
 
 def kind_of(mutation: str | None) -> str:

@@ -10,11 +10,18 @@ from typing import Any
 
 import torch
 
+from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
-from agilerl.training.evolution import CountedEnv, Evaluator, Generation, generations
-from agilerl.training.observers import Checkpoints, Observer, Progress
+from agilerl.training.evolution import (
+    CHECK_EPISODES,
+    CountedEnv,
+    Evaluator,
+    Generation,
+    generations,
+)
+from agilerl.training.observers import Checkpoints, Observer, Progress, clock
 from agilerl.training.wandb_log import WandbLogger
 
 #: Networks of fewer parameters are faster on one thread.
@@ -104,7 +111,8 @@ def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
 
     On a busy machine two threads on small networks are many times slower than one.
     """
-    networks = [net.module for a in pop for net in getattr(a, "networks", {}).values()]
+    own = [agent for agent in pop if isinstance(agent, EvolvableAgent)]
+    networks = [net.module for agent in own for net in agent.networks.values()]
     small = all(sum(p.numel() for p in net.parameters()) < SMALL_NETWORK for net in networks)
     dense = all(p.dim() < 4 for net in networks for p in net.parameters())
     before = torch.get_num_threads()
@@ -188,14 +196,15 @@ def ranked(last: Generation | None, pop: Sequence[Any]) -> list[Any]:
 
 
 def ending(end: str, last: Generation | None) -> str:
-    """Return one line on how a run ended."""
+    """Return how a run ended, in lines of at most 80 columns."""
     if last is None:
         return f"{end}: nothing was evaluated yet"
-    line = f"{end}: best fitness {max(last.fitnesses):.1f}"
+    line = f"{end}: best fitness {last.best_fitness:.1f}"
     if last.check is not None:
-        line += f", {last.check:.1f} over 100 episodes"
+        line += f", {last.check:.1f} over {CHECK_EPISODES} episodes"
     trained, tested = last.train_steps, last.eval_steps
-    return f"{line}; {trained:,} training + {tested:,} evaluation steps, {last.seconds:.0f} s"
+    took = clock(last.seconds)
+    return f"{line}\n{trained:,} training + {tested:,} evaluation steps in {took}"
 
 
 def _config(s: Settings) -> dict[str, Any]:

@@ -40,18 +40,21 @@ class WandbLogger:
 
     def _start(self, project: str, config: dict[str, Any]) -> Any:
         wandb = self.wandb
-        arguments: dict[str, Any] = {"project": project, "config": config, "reinit": True}
-        chosen = os.environ.get("WANDB_MODE")
-        if chosen in ("offline", "disabled", "dryrun"):
+        arguments: dict[str, Any] = {
+            "project": project,
+            "config": config,
+            "reinit": "finish_previous",
+        }
+        if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
             return wandb.init(**arguments)
         reason = "not logged in"
-        if wandb.api.api_key:
-            try:
+        try:
+            if wandb.login(prompt=False, verify=False):
                 return wandb.init(**arguments, settings=wandb.Settings(init_timeout=PATIENCE))
-            except (wandb.Error, OSError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (wandb.Error, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(f"wandb: {reason}; logging offline, `wandb sync` uploads it later.", file=sys.stderr)
-        return wandb.init(**arguments, mode="offline")
+        return wandb.init(**arguments, mode="offline", settings=wandb.Settings(silent=True))
 
     def __call__(self, generation: Generation) -> None:
         """Log a generation against global steps."""
@@ -61,7 +64,7 @@ class WandbLogger:
             "train_steps": generation.train_steps,
             "eval_steps": generation.eval_steps,
             "episode": generation.episode,
-            "fitness/best": max(fitnesses),
+            "fitness/best": generation.best_fitness,
             "fitness/mean": sum(fitnesses) / len(fitnesses),
         }
         for place, rec in enumerate(generation.records):

@@ -135,9 +135,11 @@ def printHyperparams(pop: Sequence[Any]) -> None:
     )
     for agent in pop:
         fitness = f"{agent.fitness[-1]:.2f}" if agent.fitness else "-"
+        lr = f"{agent.lr:.2e}" if hasattr(agent, "lr") else "-"
+        network = getattr(agent, "architecture", type(agent).__name__)
         print(
-            f"{agent.index:>5}  {fitness:>9}  {agent.lr:>8.2e}  {agent.batch_size:>5}"
-            f"  {agent.learn_step:>5}  {agent.architecture} / {agent.mut}"
+            f"{agent.index:>5}  {fitness:>9}  {lr:>8}  {agent.batch_size:>5}"
+            f"  {agent.learn_step:>5}  {network} / {getattr(agent, 'mut', None)}"
         )
 
 
