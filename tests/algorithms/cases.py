@@ -191,7 +191,7 @@ def assert_optimisers_hold_the_live_parameters(agent: Any) -> None:
 
 
 def mutable_parts(root: Any) -> dict[Any, str]:
-    """Return a path to everything in ``root`` that could be changed: containers, memory, streams."""
+    """Return a path to all in ``root`` that could be changed: containers, memory, streams."""
     found: dict[Any, str] = {}
     stack: list[tuple[str, Any]] = [("agent", root)]
     while stack:
