@@ -19,9 +19,7 @@ import tqdm
 from gymnasium import spaces
 
 from agilerl import __version__, checkpoint
-from agilerl.algorithms.cqn import CQN
-from agilerl.algorithms.ddpg import DDPG
-from agilerl.algorithms.dqn import DQN
+from agilerl.algorithms import AGENTS
 from agilerl.components.evaluation import evaluate
 from agilerl.components.make_env import make_env
 from agilerl.components.spaces import continuous_bounds
@@ -33,8 +31,6 @@ from agilerl.seeding import derive, generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Policy = Callable[[Array], Array]
-
-AGENTS: dict[str, Any] = {agent.algo: agent for agent in (DQN, CQN, DDPG)}
 
 #: Vector steps beyond an environment's share that its last episode may take to end.
 PATIENCE = 1000
@@ -179,7 +175,10 @@ def record(
     try:
         act = acting("data")
         with tqdm.tqdm(
-            total=steps, unit=" steps", desc=f"{env_name} ({policy})", disable=None if verbose else True
+            total=steps,
+            unit=" steps",
+            desc=f"{env_name} ({policy})",
+            disable=None if verbose else True,
         ) as bar:
             data = collect(env, act, steps, reset_seed("data"), bar.update)
         measured = mean_return(env, acting("measure"), episodes, reset_seed("measure"))

@@ -139,10 +139,10 @@ def check_observation_shape(
 ) -> None:
     """Raise ``DatasetError`` unless rows of ``shape`` are observations of ``space``."""
     expected = tuple(space.shape or ())
-    fitting = [expected, (1,)] if expected == () else [expected]
-    if expected == (1,):
-        fitting.append(())
-    if swap_channels:
+    fitting = [expected]
+    if expected in ((), (1,)):
+        fitting = [(), (1,)]
+    elif swap_channels and len(expected) == 3:
         fitting.append(channels_first(expected))
     if shape not in fitting:
         raise DatasetError(

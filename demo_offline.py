@@ -1,0 +1,199 @@
+"""Train a population on recorded data alone; the environment is there to evaluate.
+
+    python demo_offline.py                      CQN agents on random CartPole data
+    python demo_offline.py --env Pendulum-v1    DDPG agents, chosen by the kind of action
+
+Data that is not there is recorded first. At the end ``runs/NAME/`` holds the training curve, the
+history and the elite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gymnasium import spaces
+
+from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.data.collect import record
+from agilerl.data.offline_dataset import OfflineDataset
+from agilerl.errors import AgileRLError
+from agilerl.hpo.mutation import Mutations
+from agilerl.hpo.tournament import TournamentSelection
+from agilerl.seeding import derive
+from agilerl.training.report import RunFolder, returns_of
+from agilerl.training.train_offline import train
+from agilerl.utils.utils import initialPopulation, makeVectEnvs, printHyperparams
+
+INIT_HP = {
+    "DOUBLE": True,  # Use double Q-learning (CQN)
+    "ALPHA": 1.0,  # weight of the conservative penalty (CQN)
+    "BATCH_SIZE": 128,
+    "LR": 5e-4,  # where evolution starts
+    "GAMMA": 0.99,
+    "LEARN_STEP": 1,
+    "TAU": 5e-3,
+    "POLICY_FREQ": 2,  # DDPG
+    "TOURN_SIZE": 2,
+    "ELITISM": True,
+    "EVO_EPOCHS": 2,  # episodes between evaluations
+}
+NET_CONFIG = {"arch": "mlp", "h_size": [32, 32]}
+EVAL_ENVS = 10  # evaluation episodes of each agent
+MAX_STEPS = 500  # learn calls in an episode
+DATA_STEPS = 100_000
+DATASETS = {"CartPole-v1": "data/cartpole/cartpole_random_v1.1.0.h5"}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default="CartPole-v1", help="gymnasium id (%(default)s)")
+    parser.add_argument("--dataset", default=None, help="HDF5 file; recorded if it is not there")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=100,
+        help=f"of {MAX_STEPS} learn calls at most, for each agent (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=None, help="one integer reproduces the run")
+    parser.add_argument("--pop-size", type=int, default=6, help="number of agents (%(default)s)")
+    parser.add_argument("--out", default="runs", help="folder of run folders (%(default)s)")
+    parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases")
+    return parser.parse_args(arguments)
+
+
+def find_data(env_name: str, path: str | None) -> Path:
+    """Return the path of the data set, after recording random actions if it is not there."""
+    name = env_name.replace("/", "-")
+    file = Path(path or DATASETS.get(env_name, f"data/{name}/{name}_random.h5"))
+    if not file.exists():
+        print(f"{file}: not there; recording {DATA_STEPS:,} random steps", flush=True)
+        record(env_name, "random", DATA_STEPS, seed=0).save(file)
+    return file
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, write the run folder, say what was found, and return its summary."""
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    env = makeVectEnvs(options.env, num_envs=EVAL_ENVS, seed=seed)
+    observation, action = env.single_observation_space, env.single_action_space
+    dataset = OfflineDataset.from_hdf5(find_data(options.env, options.dataset), env)
+
+    one_hot = isinstance(observation, spaces.Discrete)
+    images = len(observation.shape) == 3
+    channels_last = images and observation.shape[2] < observation.shape[0]
+    state_dim = int(observation.n) if one_hot else observation.shape
+    if channels_last:
+        state_dim = (state_dim[2], state_dim[0], state_dim[1])
+    discrete = isinstance(action, spaces.Discrete)
+    action_dim = int(action.n) if discrete else action.shape[0]
+    algo = "CQN" if discrete else "DDPG"
+    net_config = {"arch": "cnn", "h_size": [128]} if images else NET_CONFIG
+    target = env.spec.reward_threshold
+
+    pop = initialPopulation(
+        algo=algo,
+        state_dim=state_dim,
+        action_dim=action_dim,
+        one_hot=one_hot,
+        net_config=net_config,
+        INIT_HP=INIT_HP,
+        population_size=options.pop_size,
+        seed=seed,
+    )
+    memory = ReplayBuffer(
+        action_dim=action_dim,
+        memory_size=len(dataset),
+        field_names=["state", "action", "reward", "next_state", "done"],
+        seed=seed,
+    )
+    tournament = TournamentSelection(
+        tournament_size=min(INIT_HP["TOURN_SIZE"], options.pop_size),
+        elitism=INIT_HP["ELITISM"],
+        population_size=options.pop_size,
+        evo_step=1,
+        seed=seed,
+    )
+    mutations = Mutations(
+        algo=algo,
+        no_mutation=0.4,
+        architecture=0.2,
+        new_layer_prob=0.2,
+        parameters=0.1,
+        activation=0,
+        rl_hp=0.3,
+        rl_hp_selection=["lr", "batch_size", *(["alpha"] if discrete else [])],
+        mutation_sd=0.1,
+        arch=net_config["arch"],
+        rand_seed=seed,
+        ranges={"lr": (1e-4, 3e-3), "batch_size": (32, min(512, len(dataset)))},
+    )
+
+    name = f"{options.env.replace('/', '-')}-{algo}-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    folder = RunFolder(Path(options.out) / name, options.env, channels_last)
+    print(f"{algo} on data of {options.env}: {options.pop_size} agents, seed {seed}", flush=True)
+    trained_pop, pop_fitnesses = train(
+        env=env,
+        env_name=options.env,
+        dataset=dataset,
+        algo=algo,
+        pop=pop,
+        memory=memory,
+        swap_channels=channels_last,
+        n_episodes=options.episodes,
+        max_steps=MAX_STEPS,
+        evo_epochs=INIT_HP["EVO_EPOCHS"],
+        evo_loop=1,
+        target=target,
+        tournament=tournament,
+        mutation=mutations,
+        wb=options.wandb,
+        seed=seed,
+        callbacks=[folder.history],
+        eval_max_steps=env.spec.max_episode_steps,
+    )
+    printHyperparams(trained_pop)
+    settings = {
+        "seed": seed,
+        "episodes": options.episodes,
+        "population_size": options.pop_size,
+        "generations": len(pop_fitnesses),
+        "dataset": dataset.report.where,
+        "dataset_return": dataset.report.mean_return,
+        "policy_return": dataset.policy_mean_return,
+    }
+    replayed = {"env": options.env, "swap_channels": channels_last}
+    returns = returns_of(trained_pop[0], replayed, 100, derive(seed, "report"))
+    settings["elite_return"] = float(returns.mean())
+    summary = folder.write(trained_pop, target, settings)
+    print(folder.describe(summary))
+    print(compared(settings))
+    return summary
+
+
+def compared(settings: dict[str, Any]) -> str:
+    """Return how the elite compares with the data that it learnt from."""
+    parts = [f"elite {settings['elite_return']:.1f} (100 fresh episodes)"]
+    for key, label in (("dataset_return", "data set"), ("policy_return", "the policy behind it")):
+        if settings[key] is not None:
+            parts.append(f"{label} {settings[key]:.1f}")
+    return f"mean return   {', '.join(parts)}"
+
+
+def main() -> int:
+    """Run the demo; errors that a user can mend are one line."""
+    try:
+        run(parse())
+    except AgileRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
