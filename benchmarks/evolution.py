@@ -82,8 +82,8 @@ def main() -> None:
             rows.append((f"{lr:.0e}", side, f"{mean:.0f}", f"{final:.1e}", returns))
             print(table(head, rows), flush=True)
     note = (
-        f"Population {POPULATION}, {EPISODES} episodes of 100 steps in 8 environments, evolution every"
-        " 2 episodes. The return is the fittest agent's over 100 fresh episodes."
+        f"Population {POPULATION}, {EPISODES} episodes of 100 steps in 8 environments, evolution"
+        " every 2 episodes. The return is the fittest agent's over 100 fresh episodes."
     )
     body = f"{table(head, rows)}\n\n{note}"
     publish(f"Mutation on and off, {ENV}", body, options.write, RESULTS / "evolution.md")
