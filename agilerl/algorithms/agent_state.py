@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from agilerl import checkpoint
+from agilerl.devices import check_device
 from agilerl.errors import CheckpointError
 from agilerl.lineage import Ancestor
 
@@ -62,8 +63,10 @@ def load_agent(cls: Any, path: str | os.PathLike[str], device: str | torch.devic
     """Return the agent of class ``cls`` that the checkpoint at ``path`` describes.
 
     Raises:
+        ConfigError: if there is no such device.
         CheckpointError: if the file can't be read, is of another algorithm, or is inconsistent.
     """
+    device = check_device(device)
     payload = checkpoint.load(path)
     if payload.get("algo") != cls.algo:
         raise CheckpointError(
