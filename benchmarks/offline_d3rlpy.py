@@ -1,0 +1,81 @@
+"""d3rlpy's DiscreteCQL on an HDF5 file. It is run by d3rlpy's own Python.
+
+Prints one line of JSON: updates per second, without evaluation, and the mean return afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import d3rlpy
+import gymnasium as gym
+import h5py
+import numpy as np
+import torch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--updates", type=int, required=True)
+    parser.add_argument("--hidden", type=int, nargs="+", required=True)
+    for name in ("lr", "gamma", "alpha"):
+        parser.add_argument(f"--{name}", type=float, required=True)
+    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--episodes", type=int, required=True)
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    d3rlpy.seed(flags.seed)
+    with h5py.File(flags.file, "r") as file:
+        env_name = file.attrs["env_id"]
+        columns = {name: file[name][:] for name in ("observations", "actions", "rewards")}
+        terminals, timeouts = file["terminals"][:], file["timeouts"][:]
+    timeouts[-1] |= not terminals[-1]
+    dataset = d3rlpy.dataset.MDPDataset(
+        columns["observations"],
+        columns["actions"][:, None],
+        columns["rewards"],
+        terminals.astype(np.float32),
+        timeouts.astype(np.float32),
+        action_space=d3rlpy.ActionSpace.DISCRETE,
+        action_size=2,
+    )
+    agent = d3rlpy.algos.DiscreteCQLConfig(
+        batch_size=flags.batch_size,
+        learning_rate=flags.lr,
+        gamma=flags.gamma,
+        alpha=flags.alpha,
+        encoder_factory=d3rlpy.models.VectorEncoderFactory(flags.hidden),
+    ).create(device="cpu:0")
+    clock, processor = time.perf_counter(), time.process_time()
+    agent.fit(
+        dataset,
+        n_steps=flags.updates,
+        n_steps_per_epoch=flags.updates,
+        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+        show_progress=False,
+    )
+    seconds, cpu = time.perf_counter() - clock, time.process_time() - processor
+    env = gym.make(env_name)
+    returns = []
+    for episode in range(flags.episodes):
+        state, _ = env.reset(seed=10_000 * flags.seed + episode)
+        total, over = 0.0, False
+        while not over:
+            state, reward, terminated, truncated, _ = env.step(int(agent.predict(state[None])[0]))
+            total += float(reward)
+            over = terminated or truncated
+        returns.append(total)
+    report = {
+        "updates_per_s": flags.updates / seconds,
+        "updates_per_cpu_s": flags.updates / cpu,
+        "mean_return": float(np.mean(returns)),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
