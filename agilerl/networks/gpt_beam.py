@@ -83,6 +83,7 @@ class BeamSearch:
         self.reader.out = self.reader.out[chosen]
         self.reader.out[:, length] = tokens.gather(1, going).flatten()
         self.reader.cache.reorder(chosen, self.prompt)
+        self.reader.dead = self.scores.flatten() == -torch.inf
         self.done = self.done | (self.ended[:, -1] >= self.scores[:, 0] / weight)
 
     def _keep(self, ratings: Tensor, rows: Tensor, tokens: Tensor, length: int) -> None:

@@ -124,6 +124,8 @@ class Reader:
         out: Tensor,
     ) -> None:
         self.weights, self.processor, self.out = weights, processor, out
+        #: Rows that count for nothing (a beam of probability zero), whatever stands in them.
+        self.dead: Tensor | None = None
         batch, time = ids.shape
         self.cache = KVCache(weights, batch, time + how.max_new_tokens)
         self.places = None if position_ids is None else F.embedding(position_ids, weights.wpe)
@@ -145,6 +147,8 @@ class Reader:
             return logits
         written = self.out[:, : self.cache.length]
         logits = self.processor(written, logits, hidden).float()
+        if self.dead is not None:
+            logits = logits.masked_fill(self.dead[:, None], 0.0)
         if not bool((logits.amax(-1).isfinite()).all()):
             raise ConfigError(
                 "logits_processor: expected at least one finite logit, and no NaN or inf, in every"

@@ -1,8 +1,7 @@
-"""EvolvableGPT.generate: greedy, drawn and searched texts."""
+"""EvolvableGPT.generate: greedy and drawn texts."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -12,24 +11,7 @@ from agilerl.errors import ConfigError
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.networks.gpt_generate import candidates, choose
 from agilerl.networks.gpt_reader import Decoding
-
-VOCAB = 13
-
-
-def small(vocab_size: int = VOCAB, spread: float = 0.4, **changes: Any) -> EvolvableGPT:
-    """Return a small network that is sure enough of its next token that none tie."""
-    shape = {"n_layer": 2, "n_embd": 16, "n_head": 2, "dim_feedfwd": 32, "block_size": 24}
-    net = EvolvableGPT(**{**shape, "vocab_size": vocab_size, "seed": 0, **changes})
-    stream = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            noise = torch.empty_like(parameter).normal_(0, spread, generator=stream)
-            parameter.add_(noise)
-    return net
-
-
-def prompts(batch: int, time: int, vocab: int = VOCAB) -> torch.Tensor:
-    return torch.randint(vocab, (batch, time), generator=torch.Generator().manual_seed(1))
+from tests.networks.gpt import WRITER_VOCAB, prompts, writer
 
 
 def greedily(net: EvolvableGPT, ids: torch.Tensor, new: int) -> torch.Tensor:
@@ -39,16 +21,11 @@ def greedily(net: EvolvableGPT, ids: torch.Tensor, new: int) -> torch.Tensor:
     return ids
 
 
-def log_probability(net: EvolvableGPT, text: torch.Tensor, prompt: int) -> float:
-    logp = net(text[None])[0].log_softmax(-1)
-    return float(sum(logp[t - 1, text[t]] for t in range(prompt, len(text))).detach())
-
-
 # -------------------------------------------------------------------------------------- greedy
 
 
 def test_greedy_texts_are_those_of_full_passes() -> None:
-    net, ids = small(), prompts(4, 5)
+    net, ids = writer(), prompts(4, 5)
     texts = net.generate(ids, 15, temperature=0)
     assert texts.shape == (4, 20)
     assert torch.equal(texts, greedily(net, ids, 15))
@@ -59,7 +36,7 @@ def test_greedy_texts_are_those_of_full_passes() -> None:
 
 @pytest.mark.parametrize("left", [True, False])
 def test_padding_on_either_side_leaves_the_text_as_it_is(left: bool) -> None:
-    net, ids = small(), prompts(3, 8)
+    net, ids = writer(), prompts(3, 8)
     lengths = (8, 5, 1)
     mask = torch.zeros(3, 8)
     for row, length in enumerate(lengths):
@@ -78,10 +55,10 @@ def test_padding_on_either_side_leaves_the_text_as_it_is(left: bool) -> None:
 
 
 def test_a_text_ends_at_its_end_token_and_the_batch_at_the_last_of_them() -> None:
-    net, ids = small(), prompts(6, 4)
+    net, ids = writer(), prompts(6, 4)
     free = net.generate(ids, 16, temperature=0)
     found = {}
-    for end in range(VOCAB):
+    for end in range(WRITER_VOCAB):
         places = [(row[4:] == end).nonzero()[:, 0] for row in free]
         firsts = [int(p[0]) if len(p) else 15 for p in places]
         if len(set(firsts)) > 2:
@@ -93,12 +70,12 @@ def test_a_text_ends_at_its_end_token_and_the_batch_at_the_last_of_them() -> Non
         for row, first in enumerate(firsts):
             assert torch.equal(texts[row, : 5 + first], free[row, : 5 + first])
             assert (texts[row, 5 + first :] == 2).all()
-    several = net.generate(ids, 16, temperature=0, eos_token_id=list(range(VOCAB)))
+    several = net.generate(ids, 16, temperature=0, eos_token_id=list(range(WRITER_VOCAB)))
     assert several.shape[1] == 5
 
 
 def test_given_positions_reach_the_new_tokens() -> None:
-    net, ids = small(), prompts(2, 4)
+    net, ids = writer(), prompts(2, 4)
     counted = net.generate(ids, 6, temperature=0)
     assert torch.equal(net.generate(ids, 6, 0, position_ids=torch.arange(10)), counted)
     turned = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
@@ -116,26 +93,26 @@ def test_given_positions_reach_the_new_tokens() -> None:
 
 
 def test_drawn_tokens_have_the_probabilities_of_the_logits() -> None:
-    net, ids = small(), prompts(1, 5)
-    draws = 20_000
+    net, ids = writer(), prompts(1, 5)
+    draws = 6_000
     for temperature, top_k, top_p in ((1.0, None, None), (0.7, 4, None), (1.5, None, 0.8)):
         texts = net.generate(ids.expand(draws, -1), 1, temperature, top_k, top_p, seed=0)
         logits = net(ids)[0, -1].detach() / temperature
-        kept = torch.zeros(VOCAB, dtype=torch.bool)
+        kept = torch.zeros(WRITER_VOCAB, dtype=torch.bool)
         order = logits.argsort(descending=True)
         if top_p is not None:
             ahead = logits.softmax(0)[order].cumsum(0) - logits.softmax(0)[order]
             order = order[ahead < top_p]
         kept[order[:top_k]] = True
         expected = logits.masked_fill(~kept, -torch.inf).softmax(0)
-        share = torch.bincount(texts[:, -1], minlength=VOCAB) / draws
+        share = torch.bincount(texts[:, -1], minlength=WRITER_VOCAB) / draws
         assert (share[~kept] == 0).all()
         error = (expected * (1 - expected) / draws).sqrt()
         assert ((share - expected).abs() <= 4.5 * error + 1e-9).all()
 
 
 def test_a_seed_repeats_a_text_and_draws_on_nothing_else() -> None:
-    net, ids = small(), prompts(3, 5)
+    net, ids = writer(), prompts(3, 5)
     state = net.rng.bit_generator.state
     first = net.generate(ids, 10, seed=4)
     assert torch.equal(net.generate(ids, 10, seed=4), first)
@@ -148,7 +125,7 @@ def test_a_seed_repeats_a_text_and_draws_on_nothing_else() -> None:
 
 
 def test_without_a_seed_the_network_draws_on_its_own_stream() -> None:
-    net, other, ids = small(), small(), prompts(3, 5)
+    net, other, ids = writer(), writer(), prompts(3, 5)
     first, second = net.generate(ids, 10), net.generate(ids, 10)
     assert not torch.equal(first, second)
     assert torch.equal(other.generate(ids, 10), first)
@@ -156,7 +133,7 @@ def test_without_a_seed_the_network_draws_on_its_own_stream() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_and_the_mode_stays(training: bool) -> None:
-    net, ids = small(dropout=0.5).train(training), prompts(3, 5)
+    net, ids = writer(dropout=0.5).train(training), prompts(3, 5)
     texts = net.generate(ids, 10, temperature=0)
     assert net.training is training
     assert net.layers.training is training
@@ -164,7 +141,7 @@ def test_dropout_is_off_and_the_mode_stays(training: bool) -> None:
 
 
 def test_the_caller_can_train_on_what_was_written() -> None:
-    net, ids = small(), prompts(3, 5)
+    net, ids = writer(), prompts(3, 5)
     for texts in (net.generate(ids, 5, seed=0), net.generate(ids, 5, num_beams=2)):
         net(texts).logsumexp(-1).sum().backward()
         assert net.layers["wte"].weight.grad is not None
@@ -184,7 +161,7 @@ def test_a_forbidden_token_is_never_drawn_at_the_edges_of_the_draw(
 
 
 def test_a_processor_sees_texts_logits_and_hidden_states() -> None:
-    net, ids = small(), prompts(3, 5)
+    net, ids = writer(), prompts(3, 5)
     seen: list[int] = []
 
     def forbid_last(
@@ -208,56 +185,9 @@ def test_a_processor_sees_texts_logits_and_hidden_states() -> None:
 @pytest.mark.parametrize("value", [-torch.inf, torch.inf, torch.nan])
 def test_a_processor_that_leaves_no_token_is_named(value: float) -> None:
     with pytest.raises(ConfigError, match="logits_processor"):
-        small().generate(
+        writer().generate(
             prompts(2, 3), 2, logits_processor=lambda ids, logits, hidden: logits * 0 + value
         )
-
-
-# --------------------------------------------------------------------------------------- beams
-
-
-@pytest.mark.parametrize("end", [None, 2])
-@pytest.mark.parametrize("length_penalty", [2.0, 0.0, -1.0])
-def test_as_many_beams_as_tokens_find_the_best_text_of_two(
-    length_penalty: float, end: int | None
-) -> None:
-    net, ids = small(4), prompts(5, 3, 4)
-    texts = net.generate(
-        ids, 2, num_beams=4, eos_token_id=end, length_penalty=length_penalty, pad_token_id=0
-    )
-    for row in range(5):
-        rated = {}
-        for added in [(end,)] * (end is not None) + list(itertools.product(range(4), repeat=2)):
-            if len(added) == 2 and added[0] == end:
-                continue
-            logp = log_probability(net, torch.cat([ids[row], torch.tensor(added)]), 3)
-            rated[added] = logp / len(added) ** length_penalty
-        best = max(rated, key=rated.__getitem__)
-        padding = [0] * (texts.shape[1] - 3 - len(best))
-        assert texts[row, 3:].tolist() == [*best, *padding]
-
-
-def test_one_more_beam_than_one_is_rated_at_least_as_high_as_greedy() -> None:
-    net, ids = small(), prompts(8, 4)
-    greedy = net.generate(ids, 8, temperature=0)
-    beams = net.generate(ids, 8, num_beams=4)
-    gains = [
-        log_probability(net, beams[i], 4) - log_probability(net, greedy[i], 4) for i in range(8)
-    ]
-    assert max(gains) > 0.01
-    assert sum(gains) > 0
-
-
-def test_a_short_text_wins_where_long_ones_are_punished() -> None:
-    net, ids = small(), prompts(6, 4)
-    short = net.generate(ids, 12, num_beams=3, eos_token_id=[7, 8], length_penalty=-3.0)
-    long = net.generate(ids, 12, num_beams=3, eos_token_id=[7, 8], length_penalty=3.0)
-
-    def lengths(texts: torch.Tensor) -> list[int]:
-        ends = torch.isin(texts[:, 4:], torch.tensor([7, 8]))
-        return [int(e.nonzero()[0]) + 1 if e.any() else 12 for e in ends]
-
-    assert sum(lengths(short)) < sum(lengths(long))
 
 
 # ----------------------------------------------------------------------------------- bad input
@@ -272,10 +202,10 @@ def test_a_short_text_wins_where_long_ones_are_punished() -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"top_k": 0}, "top_k"),
         ({"top_p": 1.5}, "top_p"),
-        ({"eos_token_id": VOCAB}, "eos_token_id"),
+        ({"eos_token_id": WRITER_VOCAB}, "eos_token_id"),
         ({"pad_token_id": -1}, "pad_token_id"),
         ({"num_beams": 0}, "num_beams"),
-        ({"num_beams": VOCAB + 1}, "num_beams"),
+        ({"num_beams": WRITER_VOCAB + 1}, "num_beams"),
         ({"num_beams": 2, "temperature": 0.5}, "draws nothing"),
         ({"num_beams": 2, "top_k": 3}, "draws nothing"),
         ({"attention_mask": torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]])}, "no real token"),
@@ -286,14 +216,14 @@ def test_a_short_text_wins_where_long_ones_are_punished() -> None:
 )
 def test_a_bad_argument_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        small().generate(prompts(2, 4), **{"max_new_tokens": 3, **arguments})
+        writer().generate(prompts(2, 4), **{"max_new_tokens": 3, **arguments})
 
 
 def test_a_prompt_that_is_too_long_or_foreign_is_named() -> None:
     with pytest.raises(ConfigError, match="idx: 25 tokens"):
-        small().generate(prompts(1, 25), 1)
+        writer().generate(prompts(1, 25), 1)
     with pytest.raises(ConfigError, match=r"\[0, 13\), got 13"):
-        small().generate(torch.tensor([[13]]), 1)
+        writer().generate(torch.tensor([[13]]), 1)
 
 
 def test_candidates_are_the_likeliest_tokens() -> None:
