@@ -19,13 +19,13 @@ from typing import Any
 from gymnasium import spaces
 
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.data.collect import record
+from agilerl.data.collect import mean_return, record
 from agilerl.data.offline_dataset import OfflineDataset
 from agilerl.errors import AgileRLError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.seeding import derive
-from agilerl.training.report import RunFolder, returns_of
+from agilerl.training.report import RunFolder
 from agilerl.training.train_offline import train
 from agilerl.utils.utils import initialPopulation, makeVectEnvs, printHyperparams
 
@@ -33,18 +33,18 @@ INIT_HP = {
     "DOUBLE": True,  # Use double Q-learning (CQN)
     "ALPHA": 1.0,  # weight of the conservative penalty (CQN)
     "BATCH_SIZE": 128,
-    "LR": 5e-4,  # where evolution starts
+    "LR": 1e-3,  # where evolution starts
     "GAMMA": 0.99,
     "LEARN_STEP": 1,
-    "TAU": 5e-3,
+    "TAU": 1e-2,
     "POLICY_FREQ": 2,  # DDPG
     "TOURN_SIZE": 2,
     "ELITISM": True,
-    "EVO_EPOCHS": 2,  # episodes between evaluations
+    "EVO_EPOCHS": 1,  # episodes between evaluations
 }
 NET_CONFIG = {"arch": "mlp", "h_size": [32, 32]}
 EVAL_ENVS = 10  # evaluation episodes of each agent
-MAX_STEPS = 500  # learn calls in an episode
+MAX_STEPS = 250  # learn calls in an episode
 DATA_STEPS = 100_000
 DATASETS = {"CartPole-v1": "data/cartpole/cartpole_random_v1.1.0.h5"}
 
@@ -57,7 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--episodes",
         type=int,
-        default=100,
+        default=200,
         help=f"of {MAX_STEPS} learn calls at most, for each agent (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=None, help="one integer reproduces the run")
@@ -167,9 +167,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "dataset_return": dataset.report.mean_return,
         "policy_return": dataset.policy_mean_return,
     }
-    replayed = {"env": options.env, "swap_channels": channels_last}
-    returns = returns_of(trained_pop[0], replayed, 100, derive(seed, "report"))
-    settings["elite_return"] = float(returns.mean())
+    act = trained_pop[0].getAction
+    settings["elite_return"] = mean_return(env, act, 100, derive(seed, "report"), channels_last)
     summary = folder.write(trained_pop, target, settings)
     print(folder.describe(summary))
     print(compared(settings))

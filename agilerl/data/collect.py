@@ -125,12 +125,15 @@ def collect(
     }
 
 
-def mean_return(env: Any, policy: Policy, episodes: int, seed: int | None) -> float:
+def mean_return(
+    env: Any, policy: Policy, episodes: int, seed: int | None, swap_channels: bool = False
+) -> float:
     """Return a policy's mean return over ``episodes`` fresh episodes."""
     limit = getattr(env.spec, "max_episode_steps", None) or LONGEST_EPISODE
     if seed is not None:
         env.reset(seed=seed)
-    returns = evaluate(policy, env, -(-episodes // env.num_envs), limit)
+    rounds = -(-episodes // env.num_envs)
+    returns = evaluate(policy, env, rounds, limit, swap_channels)
     return float(returns.T.ravel()[:episodes].mean())
 
 
