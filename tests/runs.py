@@ -7,6 +7,7 @@ from typing import Any
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.training.evolution import Generation
 from agilerl.training.train import train
+from agilerl.utils.utils import initialPopulation
 from tests.envs import PayEnv
 
 FIELDS = ["state", "action", "reward", "next_state", "done"]
@@ -31,6 +32,11 @@ def run(pop: list[Any], env: Any = None, **changes: Any) -> Any:
     callbacks = (seen.append, *changes.pop("callbacks", ()))
     result = train(**{**arguments, **changes}, callbacks=callbacks)
     return *result, seen
+
+
+def small_population(count: int = 3, **settings: Any) -> list[Any]:
+    config = {"arch": "mlp", "h_size": [8]}
+    return initialPopulation("DQN", (4,), 2, False, config, settings, count, seed=1)
 
 
 class Recorder:
