@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import os
@@ -22,11 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agilerl import checkpoint
-from agilerl.algorithms.cqn import CQN
-from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
 from agilerl.errors import CheckpointError
-from agilerl.networks import mlp_kernel
 from tests.algorithms.cases import CASES, assert_learns, differing, tensors
 
 PAYLOAD: dict[str, Any] = {"name": "x", "weights": torch.arange(6.0).reshape(2, 3), "steps": [1, 2]}
@@ -307,103 +303,3 @@ def test_a_missing_file_is_a_checkpoint_error(tmp_path: Path) -> None:
         DQN.load(tmp_path / "nowhere.pt")
     with pytest.raises(CheckpointError, match="no such checkpoint file"):
         checkpoint.load(tmp_path)
-
-
-# ------------------------------------------------------------------------------------------ agents
-
-
-@pytest.mark.parametrize(("cls", "other"), [(DQN, CQN), (CQN, DQN), (DDPG, DQN)])
-def test_a_checkpoint_of_another_algorithm_is_refused_by_name(
-    cls: type[Any], other: type[Any], path: Path
-) -> None:
-    cls(4, 2, False).saveCheckpoint(path)
-    with pytest.raises(CheckpointError, match=rf"of '{cls.algo}', expected '{other.algo}'"):
-        other.load(path)
-
-
-HUGE = 10**9
-
-
-@pytest.mark.parametrize(
-    ("where", "value"),
-    [
-        (("settings",), [1]),
-        (("settings", "net_config"), {"arch": "mlp", "h_size": [HUGE, HUGE]}),
-        (("settings", "net_config"), {"arch": "rnn"}),
-        (("settings", "batch_size"), 0),
-        (("settings", "gamma"), float("nan")),
-        (("settings", "surprise"), 1),
-        (("settings", "device"), "cuda"),
-        (("networks",), []),
-        (("networks", "actor"), 3),
-        (("networks", "actor", "shapes", "", "hidden_size"), [HUGE, HUGE]),
-        (("networks", "actor", "shapes", "", "hidden_size"), [-1]),
-        (("networks", "actor", "shapes", "", "activation"), "swish"),
-        (("networks", "actor", "module", "layers.output.bias"), "zero"),
-        (("networks", "actor", "module", "layers.output.bias"), torch.zeros(9)),
-        (("networks", "actor", "target"), {}),
-        (("networks", "actor", "moments"), "none"),
-        (("networks", "actor", "steps"), "many"),
-        (("history",), None),
-        (("lineage",), [{"colour": "red"}]),
-        (("streams",), []),
-        (("streams",), ["{", "{"]),
-        (("streams",), ["{}", "{}"]),
-    ],
-    ids=str,
-)
-def test_an_inconsistent_checkpoint_is_a_checkpoint_error_and_loses_nothing(
-    where: tuple[str, ...], value: Any, path: Path
-) -> None:
-    agent = saved_agent(path)
-    payload = torch.load(path, weights_only=True)
-    place = payload
-    for key in where[:-1]:
-        place = place[key]
-    place[where[-1]] = value
-    torch.save(payload, path)
-    before, attributes = tensors(agent), agent.settings()
-    with pytest.raises(CheckpointError, match=r"agent\.pt: "):
-        agent.loadCheckpoint(path)
-    assert differing(before, tensors(agent)) == []
-    assert agent.settings() == attributes
-    assert_learns(agent, CASE.batch(1))
-
-
-@pytest.mark.parametrize("key", ["algo", "settings", "networks", "history", "lineage", "streams"])
-def test_a_checkpoint_without_one_of_its_parts_is_a_checkpoint_error(key: str, path: Path) -> None:
-    saved_agent(path)
-    payload = torch.load(path, weights_only=True)
-    del payload[key]
-    torch.save(payload, path)
-    with pytest.raises(CheckpointError):
-        DQN.load(path)
-
-
-@pytest.mark.parametrize("name", ["DQN, MLP, kernel", "DDPG, CNN", "CQN, one-hot, autograd"])
-def test_an_agent_is_rebuilt_from_its_checkpoint_alone(
-    name: str, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CASES[name]
-    monkeypatch.setattr(mlp_kernel, "enabled", case.kernel)
-    agent = case.agent(gamma=0.7, learn_step=3)
-    agent.actor.add_layer() if name.startswith("DQN") else agent.actor.change_activation("gelu")
-    agent.learn(case.batch())
-    agent.saveCheckpoint(path)
-    loaded = case.cls.load(path)
-    assert loaded.architecture == agent.architecture
-    assert loaded.settings() == agent.settings()
-    agent.learn(case.batch(1))
-    loaded.learn(case.batch(1))
-    assert differing(tensors(agent), tensors(loaded)) == []
-
-
-def test_load_checkpoint_takes_over_everything_and_keeps_the_device(path: Path) -> None:
-    agent = saved_agent(path)
-    other = DQN(9, 5, False, index=8, gamma=0.1, double=True)
-    other.loadCheckpoint(path)
-    assert other.settings() == agent.settings()
-    assert other.index == agent.index
-    assert other.device == torch.device("cpu")
-    twin = copy.deepcopy(other)
-    assert_learns(twin, CASE.batch(1))

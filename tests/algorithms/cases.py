@@ -16,6 +16,7 @@ from agilerl.algorithms.base import EvolvableAgent
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
+from agilerl.seeding import generator
 
 MLP: dict[str, Any] = {"arch": "mlp", "h_size": [16, 16], "min_mlp_nodes": 4}
 CNN: dict[str, Any] = {
@@ -124,6 +125,30 @@ class Walk(gym.Env[Any, Any]):
         assert self.action_space.contains(action)
         self.time += 1
         return self.observation_space.sample(), 1.0, self.time == self.length, False, {}
+
+
+def trained(case: Case, **changes: Any) -> Any:
+    """Return an agent that has learnt a little, and has a history."""
+    agent = case.agent(index=3, mutation="first", **changes)
+    for seed in range(3):
+        agent.learn(case.batch(seed))
+    agent.scores += [1.0, 2.0]
+    agent.fitness += [3.0]
+    agent.steps += [40]
+    return agent
+
+
+def edits_of(agent: Any) -> tuple[str, ...]:
+    return (*agent.actor.LAYER_EDITS, *agent.actor.NODE_EDITS)
+
+
+def edit_everywhere(agent: Any, method: str) -> None:
+    """Make one edit with the same choice on every network of an agent, each by its own method."""
+    rng, choice = generator(5), {}
+    for owned in agent.networks.values():
+        made = owned.evolvable.edit(method, rng, **choice)
+        assert made is not None, f"{method} was refused"
+        choice = made
 
 
 # ----------------------------------------------------------------------------- looking at an agent

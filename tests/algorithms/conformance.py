@@ -12,7 +12,6 @@ import torch
 
 from agilerl.hpo.mutation import Mutations
 from agilerl.networks.activations import ACTIVATIONS
-from agilerl.seeding import generator
 from tests.algorithms.cases import (
     ACTIONS,
     MLP,
@@ -21,35 +20,14 @@ from tests.algorithms.cases import (
     assert_learns,
     assert_optimisers_hold_the_live_parameters,
     differing,
+    edit_everywhere,
+    edits_of,
     mutable_parts,
     tensors,
+    trained,
 )
 
 KINDS = ("no_mutation", "architecture", "parameters", "activation", "rl_hp")
-
-
-def trained(case: Case, **changes: Any) -> Any:
-    """Return an agent that has learnt a little, and has a history."""
-    agent = case.agent(index=3, mutation="first", **changes)
-    for seed in range(3):
-        agent.learn(case.batch(seed))
-    agent.scores += [1.0, 2.0]
-    agent.fitness += [3.0]
-    agent.steps += [40]
-    return agent
-
-
-def edits_of(agent: Any) -> tuple[str, ...]:
-    return (*agent.actor.LAYER_EDITS, *agent.actor.NODE_EDITS)
-
-
-def edit_everywhere(agent: Any, method: str) -> None:
-    """Make one edit with the same choice on every network of an agent, each by its own method."""
-    rng, choice = generator(5), {}
-    for owned in agent.networks.values():
-        made = owned.evolvable.edit(method, rng, **choice)
-        assert made is not None, f"{method} was refused"
-        choice = made
 
 
 class AgentConformance:

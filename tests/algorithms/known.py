@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+#: What tanh takes to 1 in float32.
+SATURATED = 50.0
+
 
 class ConstantNoise:
     """A random stream whose normal draws are all one number."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agilerl.networks import mlp_kernel
-from tests.algorithms.cases import CASES, Case, digest
-from tests.algorithms.conformance import AgentConformance, trained
+from tests.algorithms.cases import CASES, Case, digest, trained
+from tests.algorithms.conformance import AgentConformance
 
 
 class TestAgents(AgentConformance):
@@ -30,8 +30,7 @@ ELSEWHERE = """
 import json, pickle, sys
 from pathlib import Path
 from agilerl.networks import mlp_kernel
-from tests.algorithms.cases import CASES, assert_learns, digest
-from tests.algorithms.conformance import trained
+from tests.algorithms.cases import CASES, assert_learns, digest, trained
 
 answers = {}
 for name, agent in pickle.loads(Path(sys.argv[1]).read_bytes()).items():

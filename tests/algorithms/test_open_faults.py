@@ -6,15 +6,20 @@ The marks are strict.  When a test passes, delete its mark and move it to where 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
 
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.networks import mlp_kernel
-from tests.algorithms.cases import CASES, assert_learns, assert_optimisers_hold_the_live_parameters
-from tests.algorithms.test_trained_network import Composite, inputs, moments, network, train
+from tests.algorithms.cases import (
+    CASES,
+    assert_learns,
+    assert_optimisers_hold_the_live_parameters,
+    trained,
+)
+from tests.algorithms.test_moments import moments
+from tests.algorithms.test_trained_network import Composite, inputs, network, train
 
 CASE = CASES["DQN, MLP, kernel"]
 
@@ -23,13 +28,6 @@ CASE = CASES["DQN, MLP, kernel"]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(mlp_kernel, "enabled", request.param == "kernel")
     return str(request.param)
-
-
-def trained() -> Any:
-    agent = CASE.agent()
-    for seed in range(3):
-        agent.learn(CASE.batch(seed))
-    return agent
 
 
 @pytest.mark.xfail(strict=True, reason="moments are carried onto parameters two edits ahead")
@@ -71,7 +69,7 @@ def test_after_to_in_the_middle_of_training_the_agent_learns(
     if way == "autograd":
         reason = "Adam's moments stay behind in the old dtype (or on the old device)"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-    agent = trained()
+    agent = trained(CASE)
     agent.actor.to(torch.float64)
     agent.actor_target.to(torch.float64)
     assert_learns(agent, CASE.batch(9))
@@ -80,7 +78,7 @@ def test_after_to_in_the_middle_of_training_the_agent_learns(
 
 @pytest.mark.xfail(strict=True, reason="autograd refuses frozen parameters, the kernel moves them")
 def test_a_layer_that_the_user_froze_stays_and_the_others_learn(way: str) -> None:
-    agent = trained()
+    agent = trained(CASE)
     agent.actor.layers["linear_0"].requires_grad_(False)
     before = copy.deepcopy(agent.actor.layers)
     agent.learn(CASE.batch(9))
@@ -90,7 +88,7 @@ def test_a_layer_that_the_user_froze_stays_and_the_others_learn(way: str) -> Non
 
 @pytest.mark.xfail(strict=True, reason="the optimiser follows at the next learn step only")
 def test_the_optimiser_holds_the_live_parameters_right_after_an_assignment(way: str) -> None:
-    agent = trained()
+    agent = trained(CASE)
     weights = {name: value.clone() for name, value in agent.actor.state_dict().items()}
     agent.actor.load_state_dict(weights, assign=True)
     assert_optimisers_hold_the_live_parameters(agent)

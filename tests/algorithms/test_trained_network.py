@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from agilerl.algorithms.optimizer_state import adopt, moments_of, rest_of
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.errors import CheckpointError
 from agilerl.networks import mlp_kernel
-from agilerl.networks.evolvable_cnn import EvolvableCNN
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 
 WAYS = ["kernel", "autograd"]
@@ -228,118 +226,6 @@ def test_in_a_composite_each_part_is_followed_and_one_part_has_the_target() -> N
     assert not any(torch.equal(a, b) for a, b in zip(before, weights(net), strict=True))
     net.soft_update(1.0)
     torch.testing.assert_close(list(net.target.parameters()), list(head.parameters()))
-
-
-# ------------------------------------------------------------------------- moments follow an edit
-
-
-def layered(kind: str) -> TrainedNetwork:
-    if kind == "mlp":
-        return network()
-    cnn = EvolvableCNN((2, 6, 6), [6, 6], [3, 2], [1, 1], [12], 2, seed=0, min_mlp_nodes=2)
-    return TrainedNetwork(cnn, lr=1e-2)
-
-
-def moments(net: TrainedNetwork) -> dict[str, torch.Tensor]:
-    return {n: net.optimizer.state[p]["exp_avg"] for n, p in net.module.layers.named_parameters()}
-
-
-def images(seed: int) -> torch.Tensor:
-    return torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(seed))
-
-
-GROWTH = [
-    ("mlp", "add_node", {"hidden_layer": 0, "numb_new_nodes": 5}),
-    ("mlp", "add_node", {"hidden_layer": 1, "numb_new_nodes": 5}),
-    ("mlp", "add_layer", {}),
-    ("cnn", "add_cnn_channel", {"hidden_layer": 0, "numb_new_channels": 5}),
-    ("cnn", "add_mlp_node", {"hidden_layer": 0, "numb_new_nodes": 5}),
-    ("cnn", "add_cnn_layer", {}),
-    ("cnn", "add_mlp_layer", {}),
-]
-
-
-@pytest.mark.parametrize(("kind", "method", "choice"), GROWTH)
-def test_growth_keeps_the_moments_of_kept_weights_and_new_ones_are_zero(
-    kind: str, method: str, choice: dict[str, int]
-) -> None:
-    net = layered(kind)
-    for seed in range(3):
-        net.backward(2 * net.forward(inputs(seed) if kind == "mlp" else images(seed)))
-        net.step()
-    before = {name: value.clone() for name, value in moments(net).items()}
-    assert net.evolvable.edit(method, **choice) is not None
-    after = moments(net)
-    for name, new in after.items():
-        expected = torch.zeros(new.shape)
-        if name in before:
-            assert before[name].abs().sum() > 0
-            expected[tuple(slice(n) for n in before[name].shape)] = before[name]
-        assert torch.equal(new, expected), name
-    steps = {float(net.optimizer.state[p]["step"]) for p in net.module.parameters()}
-    assert steps == {3.0}
-
-
-def test_shrinking_keeps_the_moments_of_what_stays() -> None:
-    net = network()
-    for seed in range(3):
-        train(net, seed)
-    before = {name: value.clone() for name, value in moments(net).items()}
-    rows = net.module.named_tensors()["linear_0.weight"].clone()
-    net.module.remove_node(hidden_layer=0, numb_new_nodes=6)
-    kept = net.module.named_tensors()["linear_0.weight"]
-    index = [next(i for i, row in enumerate(rows) if torch.equal(row, k)) for k in kept]
-    after = moments(net)
-    assert torch.equal(after["linear_0.weight"], before["linear_0.weight"][index])
-    assert torch.equal(after["linear_1.weight"], before["linear_1.weight"][:, index])
-    assert torch.equal(after["output.weight"], before["output.weight"])
-
-
-def test_the_moments_survive_a_change_of_activation_or_learning_rate() -> None:
-    net = network()
-    train(net)
-    before = {name: value.clone() for name, value in moments(net).items()}
-    net.module.change_activation("gelu")
-    net.lr = 0.5
-    after = moments(net)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert net.lr == net.optimizer.param_groups[0]["lr"] == 0.5
-    assert net.target.spec.activation == "gelu"
-
-
-def test_the_target_follows_growth_and_is_not_reset() -> None:
-    net = network()
-    for seed in range(3):
-        train(net, seed)
-        net.soft_update(0.3)
-    before = net.infer(inputs(), target=True), net.infer(inputs())
-    assert not torch.equal(*before)
-    net.module.add_node()
-    net.module.add_layer()
-    assert net.target.spec == net.module.spec
-    for target, old in ((True, before[0]), (False, before[1])):
-        assert (net.infer(inputs(), target=target) - old).abs().max() < 1e-6
-
-
-# ---------------------------------------------------------------------------------- optimiser state
-
-
-def test_parameters_of_others_in_the_same_optimiser_stay() -> None:
-    others = [nn.Parameter(torch.ones(2)) for _ in "ab"]
-    held, live = ({"w": nn.Parameter(torch.ones(n))} for n in (3, 4))
-    optimizer = torch.optim.Adam([others[0], held["w"], others[1]])
-    for p in (*others, held["w"]):
-        p.grad = torch.ones_like(p)
-    optimizer.step()
-    kept, rest = moments_of(optimizer, held), rest_of(optimizer, held)
-    assert set(kept["w"]) == {"exp_avg", "exp_avg_sq"}
-    adopt(optimizer, held, live, {"w": {"exp_avg": torch.full((4,), 7.0)}}, rest)
-    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [
-        id(p) for p in (others[0], live["w"], others[1])
-    ]
-    assert set(optimizer.state) == {*others, live["w"]}
-    assert optimizer.state[live["w"]]["exp_avg"].tolist() == [7.0] * 4
-    assert optimizer.state[live["w"]]["step"].item() == 1
 
 
 # ------------------------------------------------------------------------------------------- state
