@@ -26,7 +26,7 @@ from agilerl.utils.utils import initialPopulation, makeVectEnvs, printHyperparam
 
 INIT_HP = {
     "DOUBLE": True,  # Use double Q-learning (DQN)
-    "BATCH_SIZE": 128,
+    "BATCH_SIZE": 64,
     "LR": 1e-3,  # where evolution starts
     "GAMMA": 0.99,
     "LEARN_STEP": 1,  # one learn step for each vector step
@@ -35,12 +35,12 @@ INIT_HP = {
     "MEMORY_SIZE": 200_000,
     "TOURN_SIZE": 2,
     "ELITISM": True,
-    "EVO_EPOCHS": 4,  # episodes between evaluations
+    "EVO_EPOCHS": 6,  # episodes between evaluations
 }
 NUM_ENVS = 4
 EVAL_ENVS = 8  # evaluation episodes of each agent
 MAX_STEPS = 500  # vector steps in an episode
-LONGEST_EVALUATION = 1000
+LONGEST_EVALUATION = 600
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     action_dim = int(action.n) if discrete else action.shape[0]
     algo = "DQN" if discrete else "DDPG"
     arch = "cnn" if images else "mlp"
-    net_config = {"arch": arch, "h_size": [128] if images else [64, 64]}
+    net_config = {"arch": arch, "h_size": [128] if images else [128, 128]}
     target = env.spec.reward_threshold
 
     pop = initialPopulation(
@@ -97,22 +97,22 @@ def run(options: argparse.Namespace) -> None:
         tournament_size=min(INIT_HP["TOURN_SIZE"], options.pop_size),
         elitism=INIT_HP["ELITISM"],
         population_size=options.pop_size,
-        evo_step=1,
+        evo_step=2,  # fitness over two generations: one is noisy
         seed=seed,
     )
     mutations = Mutations(
         algo=algo,
-        no_mutation=0.4,
+        no_mutation=0.5,
         architecture=0.2,
         new_layer_prob=0.2,
-        parameters=0.1,
+        parameters=0,
         activation=0,
         rl_hp=0.3,
         rl_hp_selection=["lr", "batch_size"],
         mutation_sd=0.1,
         arch=arch,
         rand_seed=seed,
-        ranges={"lr": (1e-4, 1e-2), "batch_size": (32, 512)},
+        ranges={"lr": (2e-4, 2e-3), "batch_size": (32, 256)},
     )
 
     name = f"{options.env.replace('/', '-')}-{algo}-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["--episodes", "8", "--pop-size", "2", "--seed", "3"]
+SMALL = ["--episodes", "7", "--pop-size", "2", "--seed", "3"]
 
 
 def command(folder, *arguments):
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_the_run_with_what_was_reached(tmp_path):
     )
     assert process.stderr is not None
     line = process.stderr.readline()  # the first generation was evaluated
-    assert line.startswith("ep 4/"), line
+    assert line.startswith("ep 6/"), line
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
