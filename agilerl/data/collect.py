@@ -166,42 +166,47 @@ def record(
     check_int("episodes", episodes)
     env = InProcessVectorEnv([make_env(env_name) for _ in range(num_envs)])
 
-    def acting(key: str) -> Policy:
+    def fresh(key: str) -> tuple[Policy, int | None]:
         own = None if seed is None else derive(seed, key)
         if policy == "random":
-            return random_policy(env, own)
-        return saved_policy(policy, env, epsilon, own, swap_channels)
-
-    def reset_seed(key: str) -> int | None:
-        return None if seed is None else derive(seed, key, "episodes")
+            return random_policy(env, own), own
+        return saved_policy(policy, env, epsilon, own, swap_channels), own
 
     try:
-        act = acting("data")
+        act, own_seed = fresh("data")
         with tqdm.tqdm(
             total=steps,
             unit=" steps",
             desc=f"{env_name} ({policy})",
             disable=None if verbose else True,
         ) as bar:
-            data = collect(env, act, steps, reset_seed("data"), bar.update)
-        measured = mean_return(env, acting("measure"), episodes, reset_seed("measure"))
+            data = collect(env, act, steps, own_seed, bar.update)
+        act, own_seed = fresh("measure")
+        measured = mean_return(env, act, episodes, own_seed)
     finally:
         env.close()
-    random = policy == "random"
-    attributes = {
+    about: dict[str, Any] = {
         "env_id": str(env.spec.id if env.spec else env_name),
-        "policy": policy if random else Path(policy).name,
-        **({} if random else {"epsilon": epsilon}),
+        "policy": "random" if policy == "random" else Path(policy).name,
+        "epsilon": None if policy == "random" else epsilon,
         "policy_mean_return": measured,
         "policy_episodes": episodes,
         "num_envs": num_envs,
-        **({} if seed is None else {"seed": seed}),
+        "seed": seed,
+        **versions(),
+    }
+    known = {name: value for name, value in about.items() if value is not None}
+    return OfflineDataset.from_dict(data, where=env_name, attributes=known)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that shape a recording."""
+    return {
         "agilerl_version": __version__,
         "gymnasium_version": gym.__version__,
         "numpy_version": np.__version__,
         "python_version": platform.python_version(),
     }
-    return OfflineDataset.from_dict(data, where=env_name, attributes=attributes)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

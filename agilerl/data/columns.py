@@ -26,8 +26,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 REQUIRED = ("observations", "actions", "rewards")
 FLAGS = ("terminals", "timeouts", "episode_terminals")
 
-#: Kinds of numbers by column: floats, (unsigned) integers, booleans.
-_KINDS = {"observations": "fiub", "actions": "fiub", "rewards": "fiub", "next_observations": "fiub"}
+#: Kinds of numbers that a column may have: floats, (unsigned) integers, booleans.
+NUMBERS = "fiub"
 
 #: A terminal flag of this name was set at time limits too, in the old convention of gym.
 OLD_DONE = ("dones", "done")
@@ -80,20 +80,32 @@ def find_names(where: str, present: Iterable[str]) -> dict[str, str]:
 
 
 def check_declared(source: Source) -> int:
-    """Return the number of rows, after checking types, shapes and lengths; nothing is read.
+    """Return the number of rows, after checking types, lengths and shapes; nothing is read.
 
     Raises:
         DatasetError: that names the column.
     """
-    where, columns, names, _ = source
-    for name, column in columns.items():
-        if column.dtype.kind not in _KINDS.get(name, "fiub"):
+    _check_types(source)
+    rows = _check_lengths(source)
+    _check_shapes(source, rows)
+    return rows
+
+
+def _check_types(source: Source) -> None:
+    for name, column in source.columns.items():
+        if column.dtype.kind not in NUMBERS:
             raise DatasetError(
-                f"{where}: {names[name]}: expected numbers, got dtype {column.dtype}; store it as"
-                " float32 or integers."
+                f"{source.where}: {source.names[name]}: expected numbers, got dtype"
+                f" {column.dtype}; store it as float32 or integers."
             )
         if not column.shape:
-            raise DatasetError(f"{where}: {names[name]}: expected one row a step, got one value.")
+            raise DatasetError(
+                f"{source.where}: {source.names[name]}: expected one row a step, got one value."
+            )
+
+
+def _check_lengths(source: Source) -> int:
+    where, columns, names, _ = source
     lengths = {names[name]: column.shape[0] for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         width = max(map(len, lengths))
@@ -103,30 +115,35 @@ def check_declared(source: Source) -> int:
         )
     rows = int(columns["rewards"].shape[0])
     if rows == 0:
-        raise DatasetError(f"{where}: rewards: expected at least one row, got none.")
+        raise DatasetError(f"{where}: {names['rewards']}: expected at least one row, got none.")
+    return rows
+
+
+def _check_shapes(source: Source, rows: int) -> None:
+    where, names = source.where, source.names
+    shapes = {name: column.shape for name, column in source.columns.items()}
     for name in ("rewards", *FLAGS):
-        if name in columns and columns[name].shape not in ((rows,), (rows, 1)):
+        if name in shapes and shapes[name] not in ((rows,), (rows, 1)):
             raise DatasetError(
-                f"{where}: {names[name]}: expected one number a row, got shape"
-                f" {columns[name].shape}."
+                f"{where}: {names[name]}: expected one number a row, got shape {shapes[name]}."
             )
-    if len(columns["actions"].shape) > 2:
+    if len(shapes["actions"]) > 2:
         raise DatasetError(
             f"{where}: {names['actions']}: expected one action a row, [N] or [N, action_dim], got"
-            f" shape {columns['actions'].shape}."
+            f" shape {shapes['actions']}."
         )
-    if 0 in columns["observations"].shape or 0 in columns["actions"].shape:
-        raise DatasetError(
-            f"{where}: {names['observations']}, {names['actions']}: expected at least one number"
-            f" a row, got shapes {columns['observations'].shape} and {columns['actions'].shape}."
-        )
-    following = columns.get("next_observations")
-    if following is not None and following.shape != columns["observations"].shape:
+    for name in ("observations", "actions"):
+        if 0 in shapes[name]:
+            raise DatasetError(
+                f"{where}: {names[name]}: expected at least one number a row, got shape"
+                f" {shapes[name]}."
+            )
+    following = shapes.get("next_observations", shapes["observations"])
+    if following != shapes["observations"]:
         raise DatasetError(
             f"{where}: {names['next_observations']}: expected the shape of"
-            f" {names['observations']}, {columns['observations'].shape}, got {following.shape}."
+            f" {names['observations']}, {shapes['observations']}, got {following}."
         )
-    return rows
 
 
 def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:

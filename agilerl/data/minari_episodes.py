@@ -30,37 +30,32 @@ def read(dataset: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
                 f"{where}: {name}: expected Box, Discrete or MultiBinary, got {space}; flatten it"
                 " when the data is made."
             )
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "observations",
-            "actions",
-            "rewards",
-            "next_observations",
-            "terminals",
-            "timeouts",
-        )
-    }
-    for episode in dataset.iterate_episodes():
-        states = np.asarray(episode.observations) - getattr(observation, "start", 0)
-        cut = np.array(episode.truncations, bool)
-        cut[-1] |= not episode.terminations[-1]
-        parts = (
-            states[:-1],
-            np.asarray(episode.actions) - getattr(action, "start", 0),
-            episode.rewards,
-            states[1:],
-            np.asarray(episode.terminations, bool),
-            cut,
-        )
-        for rows, part in zip(columns.values(), parts, strict=True):
-            rows.append(np.asarray(part))
-    if not columns["rewards"]:
+    parts = [_rows(e, observation, action) for e in dataset.iterate_episodes()]
+    if not parts:
         raise DatasetError(f"{where}: rewards: expected at least one episode, got none.")
-    spec = dataset.env_spec
-    known = {"env_id": getattr(spec, "id", None), "minari_id": dataset.spec.dataset_id}
+    known = {
+        "env_id": getattr(dataset.env_spec, "id", None),
+        "minari_id": dataset.spec.dataset_id,
+    }
     attributes = {key: value for key, value in known.items() if value is not None}
-    return where, {name: np.concatenate(rows) for name, rows in columns.items()}, attributes
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return where, columns, attributes
+
+
+def _rows(episode: Any, observation: Any, action: Any) -> dict[str, Any]:
+    """Return the columns of one episode; its last row is an end, one way or the other."""
+    states = np.asarray(episode.observations) - getattr(observation, "start", 0)
+    terminals = np.array(episode.terminations, bool)
+    timeouts = np.array(episode.truncations, bool)
+    timeouts[-1] |= not terminals[-1]
+    return {
+        "observations": states[:-1],
+        "actions": np.asarray(episode.actions) - getattr(action, "start", 0),
+        "rewards": np.asarray(episode.rewards),
+        "next_observations": states[1:],
+        "terminals": terminals,
+        "timeouts": timeouts,
+    }
 
 
 def _load(dataset_id: str) -> Any:

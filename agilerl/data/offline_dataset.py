@@ -22,9 +22,10 @@ from agilerl.data.columns import (
     check_state_numbers,
     find_names,
 )
+from agilerl.data.dataset_report import Report
 from agilerl.data.hdf5 import open_source
 from agilerl.data.language_file import write_fields
-from agilerl.data.read_columns import MAX_BYTES, Report, read
+from agilerl.data.read_columns import MAX_BYTES, read
 from agilerl.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class OfflineDataset:
             DatasetError: that names the file and the field.
         """
         with open_source(source) as columns:
-            return cls(*read(columns, env, max_episode_steps, max_bytes))
+            return cls(**read(columns, env, max_episode_steps, max_bytes))
 
     @classmethod
     def from_dict(
@@ -114,7 +115,7 @@ class OfflineDataset:
         names = find_names(where, data)
         columns = {name: _as_array(where, actual, data[actual]) for name, actual in names.items()}
         source = Source(where, columns, names, attributes or {})
-        return cls(*read(source, env, max_episode_steps, max_bytes=None))
+        return cls(**read(source, env, max_episode_steps, max_bytes=None))
 
     @classmethod
     def from_minari(cls, dataset: Any, env: Any = None) -> Self:

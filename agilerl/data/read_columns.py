@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from agilerl.data.columns import (
     check_observation_shape,
     check_state_numbers,
 )
-from agilerl.data.episodes import Ends, episode_returns, find_ends, whole_transitions
+from agilerl.data.dataset_report import make_report
+from agilerl.data.episodes import Ends, find_ends, whole_transitions
 from agilerl.errors import DatasetError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,41 +31,9 @@ MAX_BYTES = 8 * 2**30
 PIECE = 2**22
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of the rows of a data set.
-
-    Attributes:
-        where: the file.
-        rows: that it has.
-        kept: that are whole transitions.
-        dropped: how many were not, by reason.
-        notes: what else a reader should know.
-        episodes: whole episodes.
-        mean_return: their mean undiscounted return; None if there is none, or the order of the
-            rows is unknown.
-    """
-
-    where: str
-    rows: int
-    kept: int
-    dropped: dict[str, int]
-    notes: tuple[str, ...]
-    episodes: int
-    mean_return: float | None
-
-    def __str__(self) -> str:
-        """Return the report in one line."""
-        line = f"{self.where}: {self.kept:,} of {self.rows:,} rows kept"
-        if self.mean_return is not None:
-            line += f" ({self.episodes:,} whole episodes, mean return {self.mean_return:.1f})"
-        reasons = [f"{count:,} dropped: {reason}" for reason, count in self.dropped.items()]
-        return "; ".join([line, *reasons, *self.notes])
-
-
 def read(
     source: Source, env: Any, max_episode_steps: int | None, max_bytes: int | None
-) -> tuple[Array, Array, Array, Array, Array, Array, Report, dict[str, Any]]:
+) -> dict[str, Any]:
     """Return the fields of an ``OfflineDataset``; everything declared is checked first.
 
     Args:
@@ -83,17 +51,9 @@ def read(
     if observation_space is not None:
         shape = tuple(columns["observations"].shape[1:])
         check_observation_shape(where, names["observations"], shape, observation_space, True)
-        if max_episode_steps is None:
-            max_episode_steps = getattr(getattr(env, "spec", None), "max_episode_steps", None)
     _check_size(source, rows, max_bytes)
 
-    ends = find_ends(
-        where,
-        {name: _flags(source, name) for name in FLAGS if name in columns},
-        names.get("terminals") in OLD_DONE,
-        "next_observations" in columns,
-        max_episode_steps,
-    )
+    ends = _ends(source, env, max_episode_steps)
     actions = _actions(source, action_space)
     if action_space is not None:
         check_actions(where, names["actions"], actions, action_space)
@@ -105,18 +65,30 @@ def read(
             f" ({dropped}); store next_observations."
         )
     observations, next_observations, breaks = _states(source, ends, keep, observation_space)
-    report, ended = _report(source, ends, keep, dropped, rewards, breaks)
-    if not keep.all():
-        actions, rewards = actions[keep], rewards[keep]
-    return (
-        observations,
-        actions,
-        rewards,
-        next_observations,
-        ends.terminated if keep.all() else ends.terminated[keep],
-        ended,
-        report,
-        dict(attributes),
+    report, ended = make_report(source, ends, keep, dropped, rewards, breaks)
+    kept = slice(None) if keep.all() else keep
+    return {
+        "observations": observations,
+        "actions": actions[kept],
+        "rewards": rewards[kept],
+        "next_observations": next_observations,
+        "terminated": ends.terminated[kept],
+        "ended": ended,
+        "report": report,
+        "attributes": dict(attributes),
+    }
+
+
+def _ends(source: Source, env: Any, max_episode_steps: int | None) -> Ends:
+    """Return where the episodes end."""
+    if max_episode_steps is None:
+        max_episode_steps = getattr(getattr(env, "spec", None), "max_episode_steps", None)
+    return find_ends(
+        source.where,
+        {name: _flags(source, name) for name in FLAGS if name in source.columns},
+        source.names.get("terminals") in OLD_DONE,
+        "next_observations" in source.columns,
+        max_episode_steps,
     )
 
 
@@ -259,44 +231,3 @@ def _mark_breaks(
     breaks[piece.start : piece.stop - 1] = (successor[:-1] != flat[1:]).any(1)
     if before is not None:
         breaks[piece.start - 1] = (before != own[0]).any()
-
-
-def _report(
-    source: Source,
-    ends: Ends,
-    keep: Array,
-    dropped: dict[str, int],
-    rewards: Array,
-    breaks: Array | None,
-) -> tuple[Report, Array]:
-    """Return the report, and where the episodes end among the rows that are kept."""
-    notes = []
-    if ends.ignored:
-        notes.append(
-            f"{ends.ignored:,} terminal flags ignored where"
-            f" {source.names['episode_terminals']} is not set"
-        )
-    ended, ordered = ends.ended, True
-    if breaks is not None:
-        unmarked = breaks & ~ends.terminated
-        ordered = unmarked.mean() < 0.5
-        ended = ended | unmarked
-        if not ordered:
-            notes.append("rows are not in the order of time, so returns are unknown")
-        elif unmarked.any():
-            notes.append(f"{int(unmarked.sum()):,} unmarked ends found in next observations")
-    returns = episode_returns(rewards, ended) if ordered else np.zeros(0)
-    report = Report(
-        where=source.where,
-        rows=len(keep),
-        kept=int(keep.sum()),
-        dropped=dropped,
-        notes=tuple(notes),
-        episodes=len(returns),
-        mean_return=float(returns.mean()) if len(returns) else None,
-    )
-    if keep.all():
-        return report, ended
-    last_kept = ended.copy()
-    last_kept[:-1] |= ~keep[1:] & ended[1:]  # the row that ended the episode was dropped
-    return report, last_kept[keep]
