@@ -7,18 +7,19 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from agilerl import checkpoint
 from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
+from agilerl.algorithms.inputs import PositiveInt, check_observations, check_state_dim, one_hot
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.evaluation import evaluate
 from agilerl.components.spaces import check_observation_space, single_spaces
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, EnvError, check_float, check_int, check_sizes
+from agilerl.errors import ConfigError, EnvError, check_float, check_int
 from agilerl.lineage import Ancestor
 from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import check_net_config
@@ -28,30 +29,6 @@ logger = logging.getLogger("agilerl")
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class PositiveInt:
-    """An attribute that is an int >= 1, whatever sets it."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, agent: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, agent: object, owner: type) -> int: ...
-    def __get__(self, agent: object | None, owner: type) -> int | Self:
-        return self if agent is None else int(agent.__dict__[self.name])
-
-    def __set__(self, agent: object, value: object) -> None:
-        agent.__dict__[self.name] = check_int(self.name, value)
-
-
-def check_state_dim(state_dim: Any) -> tuple[int, ...]:
-    """Return ``state_dim``, a number or a shape, as a shape."""
-    if isinstance(state_dim, list | tuple):
-        return check_sizes("state_dim", state_dim)
-    return (check_int("state_dim", state_dim),)
 
 
 class EvolvableAgent(ABC):
@@ -225,22 +202,11 @@ class EvolvableAgent(ABC):
         Raises:
             EnvError: if the observations have another shape, or a state is not in 0..n-1.
         """
-        if not self.one_hot:
-            if tuple(states.shape[1:]) != self.state_dim:
-                raise EnvError(
-                    f"state: expected observations of shape {self.state_dim}, got"
-                    f" {tuple(states.shape[1:])}; check state_dim, and CHANNELS_LAST for images."
-                )
-            states = states.to(self.device)
-            return states if states.dtype == torch.uint8 else states.float()
-        given = states.to(self.device).reshape(-1)
-        states, count = given.long(), self.state_dim[0]
-        if not bool(((states == given) & (states >= 0) & (states < count)).all()):
-            raise EnvError(
-                f"state: expected integers in 0..{count - 1} (one_hot=True), got"
-                f" {given.min().item():g}..{given.max().item():g}."
-            )
-        return torch.nn.functional.one_hot(states, count).float()
+        states = states.to(self.device)
+        if self.one_hot:
+            return one_hot(states, self.state_dim[0])
+        check_observations(states, self.state_dim)
+        return states if states.dtype == torch.uint8 else states.float()
 
     def getAction(self, state: Any, epsilon: float = 0) -> Any:
         """Return the action in one state, or the actions [N] or [N, action_dim] in N states.
