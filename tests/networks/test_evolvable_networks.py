@@ -35,7 +35,7 @@ def sequences(case: NetworkCase) -> st.SearchStrategy[list[str]]:
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS, activation=st.sampled_from(MUTABLE))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_sequence_of_edits_keeps_the_network_whole(
     name: str, data: st.DataObject, seed: int, activation: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_any_sequence_of_edits_keeps_the_network_whole(
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS, activation=st.sampled_from(list(ACTIVATIONS)))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_copies_after_any_sequence_of_edits_are_the_same_and_independent(
     name: str, data: st.DataObject, seed: int, activation: str
 ) -> None:
@@ -59,7 +59,7 @@ def test_copies_after_any_sequence_of_edits_are_the_same_and_independent(
 
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_with_layer_norm_and_tight_limits_edits_stay_within_them(
     name: str, data: st.DataObject, seed: int
 ) -> None:
