@@ -62,6 +62,8 @@ def fitness_history(
         title: of the figure.
         target: drawn as a line.
     """
+    from matplotlib.ticker import EngFormatter
+
     figure, axes = _figure(title, "global steps (all agents, evaluation included)", "mean return")
     by_generation: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
@@ -77,6 +79,8 @@ def fitness_history(
     }
     for kind, (marker, colour) in kinds.items():
         points = [r for r in rows if kind_of(r["mutation"]) == kind]
+        if not points:
+            continue
         axes.scatter(
             [r["global_steps"] for r in points],
             [r["fitness"] for r in points],
@@ -93,6 +97,7 @@ def fitness_history(
     axes.plot(steps, mean, color="tab:blue", linestyle="--", alpha=0.6, label="mean")
     if target is not None:
         axes.axhline(target, color="black", linewidth=0.8, linestyle=":", label="target")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(frameon=False, fontsize="small", ncols=3)
     return figure
 

@@ -186,7 +186,7 @@ def test_the_history_picture_shows_best_mean_and_mutations() -> None:
     np.testing.assert_equal(drawn["mean"], [2.0, 5.0, nan])
     assert drawn["target"] == [4.0, 4.0]
     marked = {c.get_label(): len(c.get_offsets()) for c in axes.collections}
-    assert (marked["elite"], marked["learning rate"], marked["weights"]) == (3, 3, 0)
+    assert marked == {"elite": 3, "learning rate": 3}  # kinds that did not occur have no entry
 
 
 @pytest.mark.parametrize(
