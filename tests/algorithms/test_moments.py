@@ -119,3 +119,31 @@ def test_parameters_of_others_in_the_same_optimiser_stay() -> None:
     assert set(optimizer.state) == {*others, live["w"]}
     assert optimizer.state[live["w"]]["exp_avg"].tolist() == [7.0] * 4
     assert optimizer.state[live["w"]]["step"].item() == 1
+
+
+@pytest.mark.parametrize(
+    "verb", ["infer", "forward", "soft_update", "state", "optimizer", "target"]
+)
+def test_whatever_is_used_first_after_an_edit_follows_it(verb: str) -> None:
+    net = network()
+    train(net)
+    net.module.add_node(hidden_layer=1, numb_new_nodes=3)
+    use = {
+        "infer": lambda: net.infer(inputs(), target=True),
+        "forward": lambda: net.forward(inputs()),
+        "soft_update": lambda: net.soft_update(0.5),
+        "state": net.state,
+        "optimizer": lambda: net.optimizer,
+        "target": lambda: net.target,
+    }
+    use[verb]()
+    assert net.target.spec == net.module.spec
+    held = [id(p) for p in net.optimizer.param_groups[0]["params"]]
+    assert held == [id(p) for p in net.module.parameters()]
+    assert {float(net.optimizer.state[p]["step"]) for p in net.module.parameters()} == {1.0}
+    train(net)
+    net.soft_update(1.0)
+    torch.testing.assert_close(
+        [p.detach() for p in net.target.parameters()],
+        [p.detach() for p in net.module.parameters()],
+    )
