@@ -38,6 +38,17 @@ def describe(dataset: OfflineDataset) -> str:
     return "mean return to beat: " + (", ".join(parts) if parts else "unknown")
 
 
+def store(dataset: Any, memory: Any, env: Any, swap_channels: bool, all_rows: bool) -> str:
+    """Fill ``memory`` from a data set of any kind, and return two lines about it.
+
+    What was read from a file is let go of here: while the population trains, the data is in memory
+    once.
+    """
+    data = load(dataset, env, swap_channels)
+    data.fill(memory, env, swap_channels, all_rows)
+    return f"{data.report}\n{describe(data)}"
+
+
 def train(
     env: Any,
     env_name: str,
@@ -133,9 +144,8 @@ def train(
         verbose=verbose,
     )
     settings.check()
-    data = load(dataset, env, swap_channels)
-    data.fill(memory, env, swap_channels, all_rows)
+    told = store(dataset, memory, env, swap_channels, all_rows)
     settings.fit_batches(len(memory))
     if verbose:
-        print(f"{data.report}\n{describe(data)}", file=sys.stderr)
+        print(told, file=sys.stderr)
     return run(settings, OfflineEpisode(memory, max_steps))
