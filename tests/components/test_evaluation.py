@@ -56,6 +56,12 @@ def test_an_episode_is_cut_at_max_steps_and_never_summed_across_a_reset(kind: st
     np.testing.assert_allclose(again, [[3.0] * 5])
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_an_episode_of_exactly_max_steps_is_whole_in_every_mode(mode: AutoresetMode) -> None:
+    env = SyncVectorEnv([functools.partial(PayEnv, 4)] * 2, autoreset_mode=mode)
+    np.testing.assert_allclose(evaluate(ones, env, episodes=3, max_steps=4), [[4.0] * 3] * 2)
+
+
 def test_a_cut_sub_env_waits_and_the_others_finish_their_episodes() -> None:
     env = InProcessVectorEnv([PayEnv(length=1), PayEnv(length=9), PayEnv(length=4)])
     returns = evaluate(ones, env, episodes=3, max_steps=4)

@@ -41,6 +41,12 @@ def test_integers_move_by_a_fifth_and_at_least_by_one(
         assert new != value
 
 
+def test_a_fifth_of_little_is_still_one() -> None:
+    rng, steps = np.random.default_rng(2), HyperParameter(1, 16, integer=True)
+    assert {steps.mutate(2, rng) for _ in range(30)} == {1, 3}
+    assert {steps.mutate(1, rng) for _ in range(30)} == {1, 2}
+
+
 def test_the_lr_factor_is_log_uniform() -> None:
     rng, wide = np.random.default_rng(0), HyperParameter(1e-9, 1e9, log=True)
     logs = np.log([wide.mutate(1.0, rng) for _ in range(4000)]) / math.log(3)
