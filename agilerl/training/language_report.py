@@ -1,0 +1,171 @@
+"""What a language run leaves for people: a table, a curve, and some games."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agilerl.algorithms.bc_lm import BC_LM
+from agilerl.algorithms.ilql import ILQL
+from agilerl.algorithms.language_agent import LanguageAgent
+from agilerl.checkpoint import write_bytes
+from agilerl.seeding import generator
+from agilerl.training.evolution import Generation
+from agilerl.training.language_config import EvaluateConfig
+from agilerl.training.language_state import rows_of
+from agilerl.training.language_task import WordleTask
+from agilerl.wordle.arena import Score, score_table
+from agilerl.wordle.display import show_game
+from agilerl.wordle.games import Games
+from agilerl.wordle.patterns import MAX_TURNS
+
+Row = dict[str, Any]
+SHOWN_GAMES = 3
+
+
+class History:
+    """Keeps ``history.csv``, one row for each agent and generation, and ``curve.png`` up to date.
+
+    Args:
+        directory: where they go.
+        rows: of the generations before, when a run goes on.
+        lines: constant rewards to draw, by name.
+    """
+
+    def __init__(self, directory: Path, rows: Sequence[Row] = (), **lines: float) -> None:
+        self.directory, self.rows, self.lines = directory, list(rows), lines
+
+    def __call__(self, generation: Generation) -> None:
+        """Add a generation."""
+        self.rows += rows_of(generation)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_bytes(self.directory / "history.csv", text.getvalue().encode())
+
+    def draw(self) -> None:
+        """Write ``curve.png``: mean reward and loss against updates, one colour for each agent."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        reward, loss = figure.subplots(1, 2)
+        for key, axes, label in (("fitness", reward, "mean reward"), ("loss", loss, "loss")):
+            for index in sorted({row["index"] for row in self.rows}):
+                own = [row for row in self.rows if row["index"] == index]
+                updates, values = [row["updates"] for row in own], [row[key] for row in own]
+                axes.plot(updates, values, marker=".", label=f"agent {index}")
+            axes.set(xlabel="updates", ylabel=label)
+            axes.grid(alpha=0.25)
+        for name, value in self.lines.items():
+            reward.axhline(value, linestyle=":", linewidth=1, color="black")
+            reward.text(0.01, value, name, transform=reward.get_yaxis_transform(), va="bottom")
+        if len({row["index"] for row in self.rows}) <= 8:
+            reward.legend(frameon=False, fontsize="small", loc="lower right")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=120)
+        write_bytes(self.directory / "curve.png", picture.getvalue())
+
+
+def data_score(task: WordleTask) -> Score:
+    """Return how well the data were played."""
+    returns = task.dataset.games.returns
+    half = 1.96 * float(returns.std()) / len(returns) ** 0.5
+    won = float((returns > -MAX_TURNS).mean())
+    return Score("data", len(returns), won, float(returns.mean()), half, 0.0)
+
+
+def player(agent: LanguageAgent, seed: int, temperature: float, **settings: float) -> Any:
+    """Return a token policy: the agent at a temperature, with draws of its own."""
+    rng = generator(seed, "table", str(temperature))
+    return lambda prefixes: agent.decode(prefixes, temperature, rng=rng, **settings)
+
+
+def cloned_scores(
+    agent: LanguageAgent, task: WordleTask, temperatures: Sequence[float], seed: int
+) -> list[Score]:
+    """Return how well a cloned policy plays the final games, greedily and at temperatures."""
+    scores = [Score.of("BC, greedy", task.final.play(player(agent, seed, 0.0)))]
+    for t in temperatures:
+        games = task.final.play(player(agent, seed, t))
+        scores.append(Score.of(f"BC, temperature {t:g}", games))
+    return scores
+
+
+def choose_beta(agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int) -> float:
+    """Return the beta of the highest mean reward on the evaluation games (not the final ones)."""
+    candidates = sorted({*betas, agent.beta})
+    rewards = [
+        float(task.arena.play(player(agent, seed, 0.0, beta=beta)).returns.mean())
+        for beta in candidates
+    ]
+    return candidates[int(np.argmax(rewards))]
+
+
+def perturbed_scores(
+    agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int
+) -> list[Score]:
+    """Return how well ILQL plays the final games; its own beta, chosen elsewhere, is marked."""
+    scores = []
+    for beta in sorted({0.0, *betas, agent.beta}):
+        name = f"ILQL, beta {beta:g}" + (" (chosen)" if beta == agent.beta else "")
+        scores.append(Score.of(name, task.final.play(player(agent, seed, 0.0, beta=beta))))
+    return scores
+
+
+def scores_of(
+    agent: LanguageAgent,
+    base: LanguageAgent | None,
+    task: WordleTask,
+    evaluate: EvaluateConfig,
+    seed: int,
+) -> list[Score]:
+    """Return the rows of the table.
+
+    Args:
+        agent: what was trained.
+        base: the cloned policy that it started from, if any.
+        task: whose final games are played.
+        evaluate: temperatures and betas.
+        seed: of draws.
+    """
+    scores = [Score.of("random", task.final.play_by_rule("random", seed)), data_score(task)]
+    cloned = base if base is not None else agent
+    if isinstance(cloned, BC_LM):
+        scores += cloned_scores(cloned, task, evaluate.temperatures, seed)
+    if isinstance(agent, ILQL):
+        scores += perturbed_scores(agent, task, evaluate.betas, seed)
+    gain = task.final.play_by_rule("information-gain", seed)
+    return [*scores, Score.of("information gain", gain)]
+
+
+def sample_games(agent: LanguageAgent, task: WordleTask, seed: int) -> Games:
+    """Return a few of the final games, played greedily."""
+    rows = generator(seed, "samples").choice(task.final.num_games, SHOWN_GAMES)
+    games: Games = task.final.play(player(agent, seed, 0.0)).select(rows)
+    return games
+
+
+def report(
+    agent: LanguageAgent,
+    base: LanguageAgent | None,
+    task: WordleTask,
+    evaluate: EvaluateConfig,
+    seed: int,
+    directory: Path,
+    write: Callable[[str], object] = print,
+) -> list[Score]:
+    """Write ``results.md``, print it with some games in colour, and return the scores."""
+    scores = scores_of(agent, base, task, evaluate, seed)
+    table = score_table(scores)
+    write_bytes(directory / "results.md", f"{table}\n".encode())
+    games = sample_games(agent, task, seed)
+    write(f"\n{table}\n")
+    for row in range(len(games)):
+        write(show_game(games, row) + "\n")
+    return scores

@@ -1,0 +1,129 @@
+"""A language run from its configuration to its result, for both algorithms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from agilerl import checkpoint
+from agilerl.algorithms.bc_lm import BC_LM
+from agilerl.algorithms.ilql import ILQL
+from agilerl.algorithms.language_agent import LanguageAgent
+from agilerl.errors import AgileRLError
+from agilerl.training.language_config import ILQLRunConfig, RunConfig
+from agilerl.training.language_loop import run, torch_threads
+from agilerl.training.language_report import History, choose_beta, data_score, report
+from agilerl.training.language_start import AnyRunConfig, start_agents
+from agilerl.training.language_state import BEST, RunState
+from agilerl.training.language_task import WordleTask, wordle_task
+from agilerl.training.yaml_config import read_config
+from agilerl.wordle.arena import Score
+
+C = TypeVar("C", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        agent: the one of the highest mean reward in evaluations.
+        scores: the rows of the table.
+        state: the population as last evaluated.
+        directory: where everything was written.
+    """
+
+    agent: LanguageAgent
+    scores: list[Score]
+    state: RunState
+    directory: Path
+
+
+def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
+    """Make the data if they are missing, train, evolve, measure, and write it all down.
+
+    ``<out>/<name>`` gets ``best.pt``, ``history.csv``, ``curve.png``, ``results.md``, and what
+    ``resume`` needs.
+
+    Raises:
+        ConfigError: on settings that can't be used.
+        DatasetError: on data that can't be used.
+        CheckpointError: on a checkpoint that is missing or of other tokens or sizes.
+    """
+    task = wordle_task(config)
+    agents = start_agents(config, task.tokenizer)
+    lines = {"data": data_score(task).reward}
+    for name in ("random", "information-gain"):
+        lines[name] = float(task.final.play_by_rule(name, config.seed).returns.mean())
+    history = History(config.directory, (), **lines)
+    state = run(config, agents, task.dataset, task.arena, [history], verbose)
+    history.rows = list(state.history)
+    history.draw()
+    with torch_threads(config.train.threads):
+        return conclude(config, task, state, verbose)
+
+
+def conclude(config: AnyRunConfig, task: WordleTask, state: RunState, verbose: bool) -> Outcome:
+    """Return the outcome of a run: its best agent, measured on the final games."""
+    path = config.directory / BEST
+    agent: LanguageAgent = (ILQL if isinstance(config, ILQLRunConfig) else BC_LM).load(
+        path, config.device
+    )
+    if isinstance(agent, ILQL):
+        agent.beta = choose_beta(agent, task, config.evaluate.betas, config.seed)
+        agent.saveCheckpoint(path)
+    scores = report(
+        agent,
+        cloned_base(config),
+        task,
+        config.evaluate,
+        config.seed,
+        config.directory,
+        print if verbose else lambda text: None,
+    )
+    return Outcome(agent, scores, state, config.directory)
+
+
+def cloned_base(config: AnyRunConfig) -> LanguageAgent | None:
+    """Return the cloned policy that an ILQL run started from, if it did from one."""
+    load = config.model.load
+    if not isinstance(config, ILQLRunConfig) or load is None or not Path(load).is_file():
+        return None
+    if checkpoint.load(load)["algo"] != BC_LM.algo:
+        return None
+    return BC_LM.load(load, config.device)
+
+
+def command(
+    kind: type[C],
+    train: Callable[[C], object],
+    default: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a script's command line and return its exit status.
+
+    Args:
+        kind: of configuration.
+        train: what to do with it.
+        default: its YAML file, where none is named.
+        description: of the script.
+        argv: the arguments; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="example: agent.lr=5e-4 population.size=4 name=evolved",
+    )
+    parser.add_argument("--config", default=default, help="YAML file (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change a setting")
+    arguments = parser.parse_args(argv)
+    try:
+        train(read_config(kind, arguments.config, arguments.overrides))
+    except AgileRLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

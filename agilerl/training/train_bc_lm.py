@@ -1,0 +1,14 @@
+"""Behavioural cloning on Wordle, from a configuration to a result."""
+
+from __future__ import annotations
+
+from agilerl.algorithms.bc_lm import BC_LM
+from agilerl.training.language_config import BCRunConfig
+from agilerl.training.language_run import Outcome, carry_out
+
+
+def train(config: BCRunConfig, verbose: bool = True) -> Outcome:
+    """Clone the games of the configured data; see ``language_run.carry_out``."""
+    outcome = carry_out(config, verbose)
+    assert isinstance(outcome.agent, BC_LM)
+    return outcome
