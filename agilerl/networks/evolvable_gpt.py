@@ -16,7 +16,7 @@ from agilerl.networks.gpt_cache import KVCache, chunk_frame
 from agilerl.networks.gpt_edits import EditableGPT
 from agilerl.networks.gpt_generate import generate
 from agilerl.networks.gpt_reader import LogitsProcessor, check_decoding
-from agilerl.networks.gpt_spec import GPTSpec, check_gpt, check_head_dim
+from agilerl.networks.gpt_spec import GPTSpec, check_gpt, check_head_dim, check_limits
 from agilerl.seeding import derive
 
 Tensor = torch.Tensor
@@ -45,12 +45,11 @@ class EvolvableGPT(EditableGPT):
         bias: whether linear layers and layer norms have biases.
         device: where the parameters live.
         head_dim: width of one head; None is ``n_embd / n_head``.  Edits keep it.
-        min_heads: an edit never leaves fewer heads.
-        max_heads: nor more.
-        min_feedfwd: nor narrower feed-forward layers.
-        max_feedfwd: nor wider.  All limits are widened to include the start.
         seed: of the network's own random streams (weights, dropout, sampling).
         weights: all initial parameters by name, relative to ``layers``; None draws them.
+        limits: ``min_heads`` (1), ``max_heads`` (32), ``min_feedfwd`` (32) and ``max_feedfwd``
+            (8192), as ``min_layers`` and ``max_layers``.  All limits are widened to include the
+            start.
 
     Raises:
         ConfigError: on an argument out of its range.
@@ -72,12 +71,9 @@ class EvolvableGPT(EditableGPT):
         bias: bool = True,
         device: str | torch.device = "cpu",
         head_dim: int | None = None,
-        min_heads: int = 1,
-        max_heads: int = 32,
-        min_feedfwd: int = 32,
-        max_feedfwd: int = 8192,
         seed: int | None = None,
         weights: Params | None = None,
+        **limits: int,
     ) -> None:
         spec = GPTSpec(
             n_layer,
@@ -93,14 +89,9 @@ class EvolvableGPT(EditableGPT):
             max_layers,
             bias,
             check_head_dim(n_embd, n_head, head_dim),
-            min_heads,
-            max_heads,
-            min_feedfwd,
-            max_feedfwd,
+            **check_limits(limits),
         )
-        spec = check_gpt(spec)
-        if weights is not None:
-            gpt_input.check_weights(spec, weights)
+        spec = gpt_input.check_weights(check_gpt(spec), weights)
         super().__init__(spec, device, seed, weights)
         self.drop = Dropout(int(self.rng.integers(2**62)))
 
@@ -156,12 +147,10 @@ class EvolvableGPT(EditableGPT):
         batch, time = ids.shape
         gpt_input.check_length(weights, 0 if cache is None else cache.length, time, "ids")
         mask = gpt_input.check_mask(attention_mask, ids)
-        if position_ids is not None:
-            limit = self.spec.block_size
-            position_ids = gpt_input.check_positions(position_ids, ids, time, limit)
+        positions = gpt_input.check_positions(position_ids, ids, time, self.spec.block_size)
         if cache is not None:
             gpt_input.check_cache(cache, weights, batch, time)
-        frame = chunk_frame(weights, (batch, time), mask, position_ids, cache)
+        frame = chunk_frame(weights, (batch, time), mask, positions, cache)
         drop = self._drop if self.training and self.spec.dropout > 0 else None
         return last_norm(weights, run(weights, ids, frame, drop))
 
@@ -249,16 +238,19 @@ class EvolvableGPT(EditableGPT):
             length_penalty=length_penalty,
             pad_token_id=pad_token_id,
         )
-        if position_ids is not None:
-            total = ids.shape[1] + how.max_new_tokens
-            limit = self.spec.block_size
-            position_ids = gpt_input.check_positions(position_ids, ids, total, limit)
-        if seed is not None and generator is not None:
-            raise ConfigError("seed: a generator is given, too; give one of the two.")
-        if generator is None and how.draws:
+        total = ids.shape[1] + how.max_new_tokens
+        positions = gpt_input.check_positions(position_ids, ids, total, self.spec.block_size)
+        stream = self._stream(seed, generator) if how.draws else None
+        return generate(weights, ids, mask, positions, how, logits_processor, stream)
+
+    def _stream(self, seed: int | None, generator: torch.Generator | None) -> torch.Generator:
+        """Return the generator that one call of ``generate`` draws from."""
+        if generator is None:
             drawn = int(self.rng.integers(2**62)) if seed is None else derive(seed, "generate")
-            generator = torch.Generator().manual_seed(drawn)
-        return generate(weights, ids, mask, position_ids, how, logits_processor, generator)
+            return torch.Generator().manual_seed(drawn)
+        if seed is not None:
+            raise ConfigError("seed: a generator is given, too; give one of the two.")
+        return generator
 
     # ----------------------------------------------------------------------------------- exchanging
 

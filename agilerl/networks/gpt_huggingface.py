@@ -243,27 +243,11 @@ def write(spec: GPTSpec, values: Params) -> Any:
             f"activation: GPT-2 has no {spec.activation!r}; it has"
             f" {', '.join(sorted(set(ACTIVATIONS.values())))}."
         )
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 
-    # the end of a text is known for GPT-2's own vocabulary only
-    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    config = GPT2Config(
-        vocab_size=spec.vocab_size,
-        n_positions=spec.block_size,
-        n_embd=spec.n_embd,
-        n_layer=spec.n_layer,
-        n_head=spec.n_head,
-        n_inner=spec.dim_feedfwd,
-        activation_function=their_activation,
-        resid_pdrop=spec.dropout,
-        embd_pdrop=spec.dropout,
-        attn_pdrop=spec.dropout,
-        layer_norm_epsilon=spec.layer_norm_eps,
-        **({} if spec.vocab_size == 50257 else ends),
-    )
     # on the meta device nothing is drawn from the global generator
     with torch.device("meta"):
-        model = GPT2LMHeadModel(config)
+        model = GPT2LMHeadModel(configuration(spec, their_activation))
     theirs = {}
     for ours, (their, turned) in names(spec.n_layer, bias=True).items():
         # without biases (a norm's, too) they are zero
@@ -274,6 +258,28 @@ def write(spec: GPTSpec, values: Params) -> Any:
     model.tie_weights()
     model.eval()  # type: ignore[no-untyped-call]
     return model
+
+
+def configuration(spec: GPTSpec, activation: str) -> Any:
+    """Return the ``GPT2Config`` of a shape."""
+    from transformers import GPT2Config
+
+    # the end of a text is known for GPT-2's own vocabulary only
+    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
+    return GPT2Config(
+        vocab_size=spec.vocab_size,
+        n_positions=spec.block_size,
+        n_embd=spec.n_embd,
+        n_layer=spec.n_layer,
+        n_head=spec.n_head,
+        n_inner=spec.dim_feedfwd,
+        activation_function=activation,
+        resid_pdrop=spec.dropout,
+        embd_pdrop=spec.dropout,
+        attn_pdrop=spec.dropout,
+        layer_norm_epsilon=spec.layer_norm_eps,
+        **({} if spec.vocab_size == 50257 else ends),
+    )
 
 
 def zeros_for(bias: str, values: Params) -> torch.Tensor:

@@ -67,12 +67,16 @@ def check_mask(mask: Tensor | None, ids: Tensor) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
-def check_positions(position_ids: Tensor | None, ids: Tensor, time: int, limit: int) -> Tensor:
-    """Return positions as int64 [1 or B, time].
+def check_positions(
+    position_ids: Tensor | None, ids: Tensor, time: int, limit: int
+) -> Tensor | None:
+    """Return positions as int64 [1 or B, time]; None where none are given.
 
     Raises:
         ConfigError: if they are of another shape, no integers or outside [0, limit).
     """
+    if position_ids is None:
+        return None
     positions = torch.as_tensor(position_ids, device=ids.device)
     if positions.dim() == 1:
         positions = positions[None]
@@ -115,8 +119,10 @@ def new_cache(weights: GPTWeights, batch_size: int, capacity: int | None) -> KVC
     return KVCache(weights, check_int("batch_size", batch_size), room)
 
 
-def check_weights(spec: GPTSpec, weights: Params) -> None:
-    """Raise ``ConfigError`` unless ``weights`` are all parameters of ``spec`` and no others."""
+def check_weights(spec: GPTSpec, weights: Params | None) -> GPTSpec:
+    """Return ``spec`` if ``weights`` are None or just its parameters; else ``ConfigError``."""
+    if weights is None:
+        return spec
     layers = gpt_layers(spec).items()
     expected = {f"{n}.{k}": tuple(p.shape) for n, m in layers for k, p in m.named_parameters()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
@@ -130,3 +136,4 @@ def check_weights(spec: GPTSpec, weights: Params) -> None:
         raise ConfigError(
             "weights: they are not of the network's shape; " + "; ".join(wrong[:5]) + more + "."
         )
+    return spec

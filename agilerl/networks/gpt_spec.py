@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from agilerl.errors import ConfigError, check_choice, check_float, check_int
+from agilerl.errors import ConfigError, check_choice, check_float, check_int, check_keys
 
 #: Above this many elements torch's own tanh-GELU, which has no vector code on many CPUs, is slower
 #: than the four operations below that are the same function.
@@ -63,10 +63,10 @@ class GPTSpec:
     max_layers: int
     bias: bool
     head_dim: int
-    min_heads: int
-    max_heads: int
-    min_feedfwd: int
-    max_feedfwd: int
+    min_heads: int = 1
+    max_heads: int = 32
+    min_feedfwd: int = 32
+    max_feedfwd: int = 8192
 
     @property
     def inner(self) -> int:
@@ -84,6 +84,12 @@ def check_head_dim(n_embd: int, n_head: int, head_dim: int | None) -> int:
             " give the width of a head as head_dim."
         )
     return n_embd // n_head
+
+
+def check_limits(limits: Mapping[str, int]) -> Mapping[str, int]:
+    """Return further limits; raise ``ConfigError`` on a name that is none of theirs."""
+    check_keys("EvolvableGPT", limits, ("min_heads", "max_heads", "min_feedfwd", "max_feedfwd"))
+    return limits
 
 
 def check_gpt(spec: GPTSpec) -> GPTSpec:

@@ -56,6 +56,7 @@ def test_without_biases_there_are_none() -> None:
         ({"activation": "prelu"}, "activation"),
         ({"min_layers": 9, "max_layers": 8}, "min_layers"),
         ({"vocab_size": 2.5}, "vocab_size"),
+        ({"max_head": 5}, "Did you mean 'max_heads'"),
         ({"device": "cuda:77"}, "device"),
         ({"weights": {"wte.weight": torch.zeros(1)}}, "weights: .*block_0.fc.bias"),
     ],
