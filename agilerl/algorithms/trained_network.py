@@ -175,10 +175,10 @@ class TrainedNetwork:
     def infer(self, *inputs: Tensor, target: bool = False) -> Tensor:
         """Return the outputs of the network (or of its target) without a graph."""
         self.follow()
+        kernel = self._bound_target() if target else self._bound()
+        if kernel is not None:
+            return kernel.forward(joined(inputs, kernel.net.flat.dtype))
         with torch.no_grad():
-            kernel = self._bound_target() if target else self._bound()
-            if kernel is not None:
-                return kernel.forward(joined(inputs, kernel.net.flat.dtype))
             outputs: Tensor = (self.target if target else self._module)(*inputs)
             return outputs
 
@@ -189,8 +189,7 @@ class TrainedNetwork:
         if kernel is not None:
             self._graph = None
             self._width = inputs[-1].shape[1]
-            with torch.no_grad():
-                return kernel.forward(joined(inputs, kernel.net.flat.dtype), keep=True)
+            return kernel.forward(joined(inputs, kernel.net.flat.dtype), keep=True)
         leaves = tuple(x.detach().requires_grad_(x.is_floating_point()) for x in inputs)
         outputs: Tensor = self._module(*leaves)
         self._graph = leaves, outputs
@@ -200,8 +199,7 @@ class TrainedNetwork:
         """Set the parameters' gradients, from that of the last ``forward``'s outputs."""
         if self._graph is None:
             assert self._kernel is not None, "backward() follows forward()"
-            with torch.no_grad():
-                self._kernel.backward(grad_outputs)
+            self._kernel.backward(grad_outputs)
             return
         params = list(self._module.parameters())
         grads = torch.autograd.grad(self._graph[1], params, grad_outputs, allow_unused=True)
@@ -212,16 +210,14 @@ class TrainedNetwork:
         """Return the gradient of the last input of ``forward``; the parameters keep theirs."""
         if self._graph is None:
             assert self._kernel is not None, "input_gradient() follows forward()"
-            with torch.no_grad():
-                return self._kernel.input_gradient(grad_outputs, self._width)
+            return self._kernel.input_gradient(grad_outputs, self._width)
         leaves, outputs = self._graph
         return torch.autograd.grad(outputs, leaves[-1], grad_outputs)[0]
 
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` set."""
         if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
-            with torch.no_grad():
-                self._kernel.step()
+            self._kernel.step()
             return
         self._graph = None
         self._reconcile()
@@ -236,14 +232,13 @@ class TrainedNetwork:
 
     def soft_update(self, tau: float) -> None:
         """Move the target: ``target <- target + tau * (online - target)``."""
-        target = self.target
+        kernel, target_kernel = self._bound(), self._bound_target()
+        if kernel is not None and target_kernel is not None:
+            target_kernel.net.flat.lerp_(kernel.net.flat, tau)
+            return
         with torch.no_grad():
-            kernel, target_kernel = self._bound(), self._bound_target()
-            if kernel is not None and target_kernel is not None:
-                target_kernel.net.flat.lerp_(kernel.net.flat, tau)
-                return
             source = self._module.get_submodule(self._target_of or "")
-            torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
+            torch._foreach_lerp_(list(self.target.parameters()), list(source.parameters()), tau)
 
     # -------------------------------------------------------------------------------------- values
 
@@ -316,8 +311,14 @@ class TrainedNetwork:
 
 def joined(inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
     """Return the inputs of an MLP as one [B, N]: a second input stands in front of the first."""
-    x = inputs[0].flatten(1).to(dtype)
-    return x if len(inputs) == 1 else torch.cat([inputs[1], x], dim=1)
+    x = inputs[0]
+    if x.requires_grad:
+        x = x.detach()
+    if x.dim() != 2:
+        x = x.flatten(1)
+    if x.dtype != dtype:
+        x = x.to(dtype)
+    return x if len(inputs) == 1 else torch.cat([inputs[1].detach(), x], dim=1)
 
 
 def plain_shape(network: EvolvableNetwork) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class FlatAdam:
         flat = net.flat
         self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
         self.steps = torch.zeros(len(net.params))
+        self.first_step = self.steps[0]
         self.grads = net.split(self.grad)
         self.bind()
 
@@ -163,7 +164,7 @@ class FlatAdam:
             [self.exp_avg],
             [self.exp_avg_sq],
             [],
-            [self.steps[0]],
+            [self.first_step],
             lr=float(group["lr"]),
             beta1=beta1,
             beta2=beta2,
@@ -175,7 +176,7 @@ class FlatAdam:
 
 
 class MLPKernel:
-    """The verbs of one plain MLP; all of them under ``torch.no_grad``."""
+    """The verbs of one plain MLP; no tensor in here needs a gradient of autograd's."""
 
     def __init__(self, module: EvolvableMLP, optimizer: torch.optim.Adam | None) -> None:
         self.net = FlatModule(module)
