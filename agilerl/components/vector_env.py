@@ -1,7 +1,8 @@
-"""A vector environment that steps its sub-environments in this process, one after the other."""
+"""Vector environments with SAME_STEP autoreset, and one that steps in this process."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from agilerl.errors import EnvError
 from agilerl.seeding import derive
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: What sub-environments said: the index of one, and a dict that goes into the infos.
+Sayings = list[tuple[int, dict[str, Any]]]
 
 
 def from_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
@@ -25,42 +28,111 @@ def from_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return space
 
 
-class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
-    """Sub-environments stepped in turn, with SAME_STEP autoreset.
+class SubEnvironments:
+    """Single environments, stepped one after the other into given arrays.
+
+    Args:
+        envs: with equal spaces.
+        at: an array of one number; while a sub-environment works, its index is there.
+    """
+
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]], at: Array) -> None:
+        self.envs = list(envs)
+        space = self.envs[0].observation_space
+        self._first_state = int(getattr(space, "start", 0))
+        self._shape = tuple(space.shape or ())
+        self._at = at
+
+    def reset(self, seeds: Sequence[int | None], options: Any, observations: Array) -> Sayings:
+        """Start new episodes everywhere, and return the infos that are not empty."""
+        said: Sayings = []
+        for i, env in enumerate(self.envs):
+            self._at[0] = i
+            observation, info = env.reset(seed=seeds[i], options=options)
+            observations[i] = self._check(observation)
+            if info:
+                said.append((i, info))
+        return said
+
+    def step(
+        self,
+        actions: Array,
+        observations: Array,
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+    ) -> Sayings:
+        """Step all of them, reset those whose episode ended, and return what goes into the infos.
+
+        Observations and rewards are written, flags are only set: they come as zeros.
+        """
+        said: Sayings = []
+        at, shape, first = self._at, self._shape, self._first_state
+        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+            at[0] = i
+            observation, rewards[i], over, cut, info = env.step(action)
+            if first or type(observation) is not np.ndarray or observation.shape != shape:
+                observation = self._check(observation)
+            if over or cut:
+                terminated[i], truncated[i] = over, cut
+                said.append((i, {"final_obs": observation, "final_info": info}))
+                observation, info = env.reset()
+                observation = self._check(observation)
+            observations[i] = observation
+            if info:
+                said.append((i, info))
+        return said
+
+    def close(self) -> None:
+        """Close all of them."""
+        for env in self.envs:
+            env.close()
+
+    def _check(self, observation: Any) -> Any:
+        """Return an observation of the right shape, numbered from 0; nothing is broadcast."""
+        if np.shape(observation) != self._shape:
+            raise EnvError(
+                f"observation: expected shape {self._shape}, as the observation space says, got"
+                f" {np.shape(observation)} from {self.envs[0]}; fix its reset() and step(), or its"
+                " observation_space."
+            )
+        return observation - self._first_state if self._first_state else observation
+
+
+class SameStepVectorEnv(VectorEnv[Any, Any, Any]):
+    """What vector environments with SAME_STEP autoreset share.
 
     An episode that ends is reset within the same step: the observation is the first of the next
     episode, and ``info["final_obs"][i]`` (with the mask ``info["_final_obs"]``) the last of the
     one that ended.  Discrete spaces start at 0 here, whatever they start at inside.
 
     Args:
-        envs: single environments with equal spaces (Box, Discrete or MultiBinary observations).
+        env: a single environment like those inside.
+        num_envs: number of sub-environments.
         seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
 
     Raises:
         EnvError: if a space can't be used.
     """
 
-    def __init__(self, envs: Sequence[gym.Env[Any, Any]], seed: int | None = None) -> None:
-        self.envs = list(envs)
-        self.num_envs = len(self.envs)
-        observation, action = self.envs[0].observation_space, self.envs[0].action_space
+    def __init__(self, env: gym.Env[Any, Any], num_envs: int, seed: int | None) -> None:
+        self.num_envs = num_envs
+        observation, action = env.observation_space, env.action_space
         check_observation_space(observation)
         check_action_space(action)
-        self.metadata = {**(self.envs[0].metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.spec = self.envs[0].spec
-        self.render_mode = self.envs[0].render_mode
+        self.metadata = {**(env.metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.spec = env.spec
+        self.render_mode = env.render_mode
         self.single_observation_space = from_zero(observation)
         self.single_action_space = from_zero(action)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._first_state = int(getattr(observation, "start", 0))
         self._first_action = int(getattr(action, "start", 0))
-        self._shape = tuple(observation.shape or ())
-        self._dtype = np.dtype(observation.dtype)
-        self._action_shape = (self.num_envs, *(action.shape or ()))
+        self._state_shape = (num_envs, *(observation.shape or ()))
+        self._state_dtype = np.dtype(observation.dtype)
+        self._action_shape = (num_envs, *(action.shape or ()))
         self._action_dtype = np.dtype(action.dtype)
         self._seed = seed
-        self._actions: Array | None = None
 
     def reset(
         self,
@@ -72,65 +144,85 @@ class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
         if seed is None and self._seed is not None:
             seed = derive(self._seed, "env")
         self._seed = None
-        self._actions = None
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        observations, infos = self._empty(), dict[str, Any]()
-        for i, env in enumerate(self.envs):
-            observation, info = env.reset(seed=None if seeds is None else seeds[i], options=options)
-            observations[i] = self._check(observation)
-            if info:
-                infos = self._add_info(infos, info, i)
-        return observations, infos
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        observations, said = self.reset_all(seed, options)
+        return observations, self._infos(said)
+
+    @abstractmethod
+    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, Sayings]:
+        """Reset every sub-environment; return the observations and what goes into the infos."""
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Step every sub-environment with its row of ``actions``."""
         self.step_async(actions)
         return self.step_wait()
 
+    @abstractmethod
     def step_async(self, actions: Any) -> None:
-        """Take the actions of the next step; the work is done by ``step_wait``."""
+        """Start a step."""
+
+    @abstractmethod
+    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Return observations, rewards, terminated, truncated and infos of the step."""
+
+    def _inner_actions(self, actions: Any) -> Array:
+        """Return ``actions`` as the sub-environments count them."""
         actions = np.asarray(actions, self._action_dtype)
         if actions.shape != self._action_shape:
             raise EnvError(
                 f"actions: expected shape {self._action_shape}, one row for each sub-environment,"
                 f" got {actions.shape}."
             )
-        self._actions = actions + self._first_action if self._first_action else actions
+        shifted: Array = actions + self._first_action if self._first_action else actions
+        return shifted
+
+    def _infos(self, said: Sayings) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for i, info in said:
+            infos = self._add_info(infos, info, i)
+        return infos
+
+
+class InProcessVectorEnv(SameStepVectorEnv):
+    """Sub-environments stepped in turn in this process; see ``SameStepVectorEnv``.
+
+    Args:
+        envs: single environments with equal spaces (Box, Discrete or MultiBinary observations).
+        seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
+
+    Raises:
+        EnvError: if a space can't be used.
+    """
+
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]], seed: int | None = None) -> None:
+        self.envs = list(envs)
+        super().__init__(self.envs[0], len(self.envs), seed)
+        self._inside = SubEnvironments(self.envs, at=np.zeros(1, int))
+        self._inside.envs = self.envs  # the same list: an environment may be exchanged
+        self._actions: Array | None = None
+
+    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, Sayings]:
+        """Reset every sub-environment in turn."""
+        self._actions = None
+        observations = np.empty(self._state_shape, self._state_dtype)
+        return observations, self._inside.reset(seeds, options, observations)
+
+    def step_async(self, actions: Any) -> None:
+        """Take the actions of the next step; the work is done by ``step_wait``."""
+        self._actions = self._inner_actions(actions)
 
     def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Return observations, rewards, terminated, truncated and infos of the step."""
         if self._actions is None:
             raise EnvError("step_wait: no step was started; call reset() and step_async() first.")
-        observations, rewards = self._empty(), np.zeros(self.num_envs)
-        terminated, truncated = (np.zeros(self.num_envs, bool) for _ in range(2))
-        infos: dict[str, Any] = {}
-        for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
-            observation, rewards[i], terminated[i], truncated[i], info = env.step(action)
-            observation = self._check(observation)
-            if terminated[i] or truncated[i]:
-                infos = self._add_info(infos, {"final_obs": observation, "final_info": info}, i)
-                observation, info = env.reset()
-                observation = self._check(observation)
-            observations[i] = observation
-            if info:
-                infos = self._add_info(infos, info, i)
+        observations = np.empty(self._state_shape, self._state_dtype)
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        said = self._inside.step(self._actions, observations, rewards, terminated, truncated)
         self._actions = None
-        return observations, rewards, terminated, truncated, infos
+        return observations, rewards, terminated, truncated, self._infos(said) if said else {}
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close every sub-environment."""
-        for env in self.envs:
-            env.close()
-
-    def _empty(self) -> Array:
-        return np.empty((self.num_envs, *self._shape), self._dtype)
-
-    def _check(self, observation: Any) -> Any:
-        """Return an observation of the right shape, numbered from 0; nothing is broadcast."""
-        if np.shape(observation) != self._shape:
-            raise EnvError(
-                f"observation: expected shape {self._shape}, as the observation space says, got"
-                f" {np.shape(observation)} from {self.envs[0]}; fix its reset() and step(), or its"
-                " observation_space."
-            )
-        return observation - self._first_state if self._first_state else observation
+        self._inside.close()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import torch
 
 from agilerl.algorithms import AGENTS
 from agilerl.components.make_env import make_env
-from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.components.vector_env import InProcessVectorEnv, SameStepVectorEnv
+from agilerl.components.worker_env import WorkerVectorEnv, check_workers
 from agilerl.errors import check_choice, check_int, check_keys
 from agilerl.seeding import derive
 from agilerl.training.pictures import population_score, save_or_show
@@ -49,24 +52,35 @@ RUN_KEYS = (
 
 
 def makeVectEnvs(
-    env_name: str, num_envs: int = 1, seed: int | None = None, **kwargs: Any
-) -> InProcessVectorEnv:
-    """Return a vector environment of ``num_envs`` copies, stepped in this process.
+    env_name: str, num_envs: int = 1, seed: int | None = None, workers: int = 0, **kwargs: Any
+) -> SameStepVectorEnv:
+    """Return a vector environment of ``num_envs`` copies.
 
     An episode that ends is reset within the same step (SAME_STEP); its last observation is in
-    ``info["final_obs"]``.
+    ``info["final_obs"]``.  Results are the same, bit for bit, for any number of workers.
 
     Args:
         env_name: a gymnasium id.  A retired one resolves to its successor, with a warning.
         num_envs: number of sub-environments.
         seed: of the first reset; every sub-environment gets its own.
+        workers: processes that step them, at most ``num_envs``; 0 steps in this process.  Workers
+            pay where a step is slow and cores are idle: they step while the agent learns.
         kwargs: for ``gymnasium.make``.
 
     Raises:
+        ConfigError: on numbers that can't be used.
         EnvError: if there is no such environment, or a package that it needs is missing.
     """
     check_int("num_envs", num_envs)
-    return InProcessVectorEnv([make_env(env_name, **kwargs) for _ in range(num_envs)], seed=seed)
+    check_workers(workers, num_envs)
+    if not workers:
+        return InProcessVectorEnv([make_env(env_name, **kwargs) for _ in range(num_envs)], seed)
+    example = make_env(env_name, **kwargs)  # warns here, and not in every worker
+    example.close()
+    assert example.spec is not None
+    # the specification itself: workers do not know what a script has registered
+    maker = partial(gym.make, gym.spec(example.spec.id), disable_env_checker=True, **kwargs)
+    return WorkerVectorEnv([maker] * num_envs, workers, seed)
 
 
 def initialPopulation(
