@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agilerl.components.frame_buffer import FrameBuffer, FrameColumn
 from agilerl.devices import check_device
 from agilerl.errors import ConfigError, check_int
 from agilerl.seeding import generator
@@ -31,6 +32,9 @@ class ReplayBuffer:
             "done"]`` say.  States and next states (``name`` and ``next_name``) have one dtype.
         device: where samples go.
         seed: of the samples.
+        next_state_is_next_row: store an observation once, where the next state of one row is the
+            state of the next row of that sub-environment; samples are the same, inserting takes
+            longer.  For images, which then need half the memory.
 
     Attributes:
         counter: transitions ever stored.
@@ -43,6 +47,7 @@ class ReplayBuffer:
         field_names: Sequence[str],
         device: str | torch.device | None = None,
         seed: int | None = None,
+        next_state_is_next_row: bool = False,
     ) -> None:
         self.action_dim = action_dim
         self.memory_size = check_int("memory_size", memory_size)
@@ -52,7 +57,20 @@ class ReplayBuffer:
         self.device = check_device(device)
         self.rng = generator(seed, "replay buffer")
         self.counter = 0
-        self._fields: list[Array] = []
+        self._fields: list[Array | FrameColumn] = []
+        #: the fields of which each observation is stored once: a state and its successor
+        self._pairs = [
+            (name, f"next_{name}")
+            for name in self.field_names
+            if next_state_is_next_row
+            and f"next_{name}" in self.field_names
+            and not name.startswith("next_")
+        ]
+        if next_state_is_next_row and not self._pairs:
+            raise ConfigError(
+                "next_state_is_next_row: expected a field and its successor in field_names, 'state'"
+                f" and 'next_state' say, got {self.field_names}."
+            )
         #: for rows like those of the last call: where each value goes, its shape and its dtype
         self._plan: list[tuple[Array, tuple[int, ...], np.dtype[Any]]] = []
 
@@ -80,7 +98,7 @@ class ReplayBuffer:
         them is not found out again.
         """
         plan = self._plan
-        if not plan or len(plan) != len(fields):
+        if not plan or len(plan) != len(fields):  # nor where some fields share observations
             return False
         for (_, shape, dtype), value in zip(plan, fields, strict=True):
             if type(value) is not np.ndarray or value.shape != shape or value.dtype is not dtype:
@@ -131,15 +149,28 @@ class ReplayBuffer:
         first = (self.counter + skip) % self.memory_size
         head = min(count - skip, self.memory_size - first)
         for field, value in zip(self._fields, rows, strict=True):
-            field[first : first + head] = value[skip : skip + head]
-            field[: count - skip - head] = value[skip + head :]
+            if isinstance(field, np.ndarray):
+                field[first : first + head] = value[skip : skip + head]
+                field[: count - skip - head] = value[skip + head :]
+        if self._pairs:
+            self._write_frames(skip, first, rows)
         self.counter += count
         self._plan = [
             (field if value.ndim == field.ndim else field[:, 0], value.shape, value.dtype)
             for field, value in zip(self._fields, values, strict=True)
+            if isinstance(field, np.ndarray)
         ]
 
-    def _reserved(self, values: list[Array]) -> list[Array]:
+    def _write_frames(self, skip: int, first: int, rows: list[Array]) -> None:
+        """Store the rows, without the first ``skip``, of the fields that share observations."""
+        named = dict(zip(self.field_names, zip(self._fields, rows, strict=True), strict=True))
+        for names in self._pairs:
+            (column, states), (_, successors) = (named[name] for name in names)
+            assert isinstance(column, FrameColumn)
+            places = (first + np.arange(len(states) - skip)) % self.memory_size
+            column.frames.write(places, len(self), states[skip:], successors[skip:])
+
+    def _reserved(self, values: list[Array]) -> list[Array | FrameColumn]:
         """Return the memory of every field, in the shape of the first transition."""
         named = dict(zip(self.field_names, values, strict=True))
         for name, value in named.items():
@@ -153,15 +184,18 @@ class ReplayBuffer:
             pair = {name, f"next_{name}"}
             if pair <= named.keys() and not pair <= images:
                 images -= pair
-        return [
-            np.zeros(
-                (self.memory_size, *(value.shape[1:] or (1,))),
-                np.uint8 if name in images else np.float32,
-            )
-            for name, value in named.items()
-        ]
+        reserved: dict[str, Array | FrameColumn] = {}
+        for name, value in named.items():
+            shape, dtype = value.shape[1:] or (1,), np.uint8 if name in images else np.float32
+            shared = [names for names in self._pairs if name in names]
+            if not shared:
+                reserved[name] = np.zeros((self.memory_size, *shape), dtype)
+            elif name not in reserved:
+                frames = FrameBuffer(self.memory_size, shape, dtype)
+                reserved.update({n: FrameColumn(frames, i) for i, n in enumerate(shared[0])})
+        return [reserved[name] for name in self.field_names]
 
-    def _rows(self, name: str, field: Array, value: Array, count: int) -> Array:
+    def _rows(self, name: str, field: Array | FrameColumn, value: Array, count: int) -> Array:
         """Return ``value`` as rows of ``field``; nothing is broadcast."""
         expected = (count, *field.shape[1:])
         if value.shape == expected:
