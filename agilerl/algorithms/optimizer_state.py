@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from agilerl.networks.base import Params
+from agilerl.networks.base import Edit, Params
 
 Held = Mapping[str, nn.Parameter]
 
 
 def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params]:
-    """Return, by parameter name, what is remembered of each entry (Adam's moments, say)."""
-    return {
+    """Return, by parameter name, what is remembered of each entry (Adam's moments, say).
+
+    It is empty before the first step; after it, a parameter that has not moved has zeros.
+    """
+    found = {
         name: {
             key: value
             for key, value in optimizer.state[p].items()
@@ -24,6 +27,26 @@ def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params
         for name, p in held.items()
         if optimizer.state.get(p)
     }
+    keys = {key for entry in found.values() for key in entry}
+    return {
+        name: {key: found.get(name, {}).get(key, torch.zeros_like(p)) for key in keys}
+        for name, p in (held.items() if keys else ())
+    }
+
+
+def carry_moments(moments: dict[str, Params], edit: Edit, head: str) -> None:
+    """Carry the moments of the parameters whose names begin with ``head`` along with an edit."""
+    own = {name[len(head) :]: moments.pop(name) for name in list(moments) if name.startswith(head)}
+    for key in {key for entry in own.values() for key in entry}:
+        before = {name: entry[key] for name, entry in own.items()}
+        for name, value in edit.carry(before, True).items():
+            moments.setdefault(head + name, {})[key] = value
+
+
+def fits(optimizer: torch.optim.Optimizer, p: nn.Parameter) -> bool:
+    """Return whether what is remembered of ``p`` has its dtype and device."""
+    moments = moments_of(optimizer, {"p": p}).get("p", {}).values()
+    return all((m.dtype, m.device) == (p.dtype, p.device) for m in moments)
 
 
 def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from agilerl.algorithms.optimizer_state import adopt, moments_of, rest_of
+from agilerl.algorithms.optimizer_state import adopt, carry_moments, fits, moments_of, rest_of
 from agilerl.errors import CheckpointError
 from agilerl.networks import mlp_kernel
 from agilerl.networks.base import EvolvableNetwork, Params
@@ -79,6 +79,7 @@ class TrainedNetwork:
         self.follow()
         if self._optimizer is None:
             raise AttributeError("this network is frozen: it has no optimiser")
+        self._reconcile()
         return self._optimizer
 
     @property
@@ -101,27 +102,25 @@ class TrainedNetwork:
         """Carry target and moments along with the edits made on the module since the last call."""
         if isinstance(self._module, EvolvableNetwork) and not self._module.journal:
             return
-        for prefix, network in self._evolvables():
-            for edit in network.journal or ():
-                self._carry(prefix, edit)
-            network.journal = []
-
-    def _carry(self, prefix: str, edit: Any) -> None:
-        target = self._target_part(prefix)
-        if target is not None:
-            target.apply(edit)
-            target.requires_grad_(False)
-        head = f"{prefix}.layers." if prefix else "layers."
-        if self._optimizer is None:
-            self._held = dict(self._module.named_parameters())
+        edits = [(name, edit) for name, net in self._evolvables() for edit in net.journal or ()]
+        if not edits:
             return
-        moments = moments_of(self._optimizer, self._held)
-        own = {k[len(head) :]: moments.pop(k) for k in list(moments) if k.startswith(head)}
-        for key in {key for entry in own.values() for key in entry}:
-            before = {name: entry[key] for name, entry in own.items()}
-            for name, value in edit.carry(before, True).items():
-                moments.setdefault(head + name, {})[key] = value
-        self._adopt(moments, rest_of(self._optimizer, self._held))
+        moments, rest = self._remembered()
+        for prefix, edit in edits:
+            target = self._target_part(prefix)
+            if target is not None:
+                target.apply(edit)
+                target.requires_grad_(False)
+            carry_moments(moments, edit, f"{prefix}.layers." if prefix else "layers.")
+        for network in self.evolvables:
+            network.journal = []
+        self._adopt(moments, rest)
+
+    def _remembered(self) -> tuple[dict[str, Params], dict[str, Any]]:
+        """Return what the optimiser remembers of the parameters that it holds."""
+        if self._optimizer is None:
+            return {}, {}
+        return moments_of(self._optimizer, self._held), rest_of(self._optimizer, self._held)
 
     def _target_part(self, prefix: str) -> EvolvableNetwork | None:
         """Return the target's copy of the evolvable network at ``prefix``, if it has one."""
@@ -144,11 +143,23 @@ class TrainedNetwork:
         self._kernel = self._target_kernel = None
 
     def _reconcile(self) -> None:
-        """Follow parameters that were replaced from outside (``load_state_dict(assign=True)``)."""
+        """Follow what was done to the parameters from outside.
+
+        They may have been replaced (``load_state_dict(assign=True)``) or moved to another dtype or
+        device, without the optimiser or the target being told.
+        """
+        self.follow()
+        like = next(self._module.parameters())
+        if self._target is not None:
+            first = next(self._target.parameters())
+            if (first.dtype, first.device) != (like.dtype, like.device):
+                self._target.to(like.device, like.dtype)
+        if self._optimizer is None:
+            return
         live = self._module.named_parameters()
-        if self._optimizer is not None and any(self._held.get(k) is not p for k, p in live):
-            moments = moments_of(self._optimizer, self._held)
-            self._adopt(moments, rest_of(self._optimizer, self._held))
+        moved = not fits(self._optimizer, next(iter(self._held.values())))
+        if moved or any(self._held.get(name) is not p for name, p in live):
+            self._adopt(*self._remembered())
 
     # --------------------------------------------------------------------------------------- verbs
 
@@ -175,9 +186,13 @@ class TrainedNetwork:
     def infer(self, *inputs: Tensor, target: bool = False) -> Tensor:
         """Return the outputs of the network (or of its target) without a graph."""
         self.follow()
-        kernel = self._bound_target() if target else self._bound()
+        kernel = self._bound()
+        if target:
+            kernel = self._bound_target()
         if kernel is not None:
             return kernel.forward(joined(inputs, kernel.net.flat.dtype))
+        if target:
+            self._reconcile()
         with torch.no_grad():
             outputs: Tensor = (self.target if target else self._module)(*inputs)
             return outputs
@@ -201,7 +216,9 @@ class TrainedNetwork:
             assert self._kernel is not None, "backward() follows forward()"
             self._kernel.backward(grad_outputs)
             return
-        params = list(self._module.parameters())
+        for parameter in self._module.parameters():
+            parameter.grad = None  # also of what was frozen since
+        params = [p for p in self._module.parameters() if p.requires_grad]
         grads = torch.autograd.grad(self._graph[1], params, grad_outputs, allow_unused=True)
         for parameter, grad in zip(params, grads, strict=True):
             parameter.grad = grad
@@ -220,7 +237,6 @@ class TrainedNetwork:
             self._kernel.step()
             return
         self._graph = None
-        self._reconcile()
         self.optimizer.step()
 
     def descend(self, loss: Tensor) -> None:

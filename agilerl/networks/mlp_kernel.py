@@ -69,6 +69,12 @@ KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
 }
 
 
+def hooks_of(module: nn.Module) -> list[dict[int, Any]]:
+    """Return where the forward hooks of a module and its parts are kept."""
+    parts = module.modules()
+    return [hooks for m in parts for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+
+
 class FlatModule:
     """The parameters of one module as views of one flat vector."""
 
@@ -76,6 +82,7 @@ class FlatModule:
         self.module = module
         self.layers = module.layers
         self.children = tuple(module.layers.values())
+        self.hooks = hooks_of(module)
         self.params: list[nn.Parameter] = list(module.layers.parameters())
         self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
         self.views = self.split(self.flat)
@@ -83,7 +90,7 @@ class FlatModule:
             parameter.data = view
         slots = [(layer._parameters, n) for layer in self.children for n in layer._parameters]
         self.slots = [
-            (owner, name, p, p.data_ptr())
+            (owner, name, p, p.data_ptr(), p.requires_grad)
             for (owner, name), p in zip(slots, self.params, strict=True)
         ]
 
@@ -97,8 +104,14 @@ class FlatModule:
         layers = self.module._modules.get("layers")
         if layers is not self.layers or tuple(layers._modules.values()) != self.children:
             return False
-        for owner, name, parameter, pointer in self.slots:  # a plain loop: this is a hot path
-            if owner.get(name) is not parameter or parameter.data_ptr() != pointer:
+        if any(self.hooks):
+            return False
+        for owner, name, parameter, pointer, trained in self.slots:  # a plain loop: a hot path
+            if (
+                owner.get(name) is not parameter
+                or parameter.data_ptr() != pointer
+                or parameter.requires_grad is not trained
+            ):
                 return False
         return True
 
@@ -205,7 +218,7 @@ class MLPKernel:
         return (
             type(module) is EvolvableMLP
             and not module.spec.layer_norm
-            and not (module._forward_hooks or module._forward_pre_hooks)
+            and not any(hooks_of(module))
             and all(
                 p.device.type == "cpu" and p.dtype.is_floating_point and p.requires_grad == trained
                 for p in module.parameters()
