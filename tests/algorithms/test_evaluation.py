@@ -63,6 +63,16 @@ def test_an_episode_is_cut_at_max_steps_with_its_return_so_far() -> None:
     assert agent().test(env, max_steps=4, loop=2) == pytest.approx((6 + 8) / 2)
 
 
+def test_after_a_cut_the_next_episode_starts_from_a_reset() -> None:
+    class Later(Counting):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            state, _, *rest = super().step(action)
+            return state, float(self.time), *rest  # later steps of an episode give more
+
+    env = InProcessVectorEnv([Later(1000), Later(2)])
+    assert agent().test(env, max_steps=3, loop=2) == pytest.approx(((1 + 2 + 3) + (1 + 2)) / 2)
+
+
 def test_the_return_is_not_discounted() -> None:
     assert agent(gamma=0.1).test(Counting(9, reward=1.0), loop=1) == 9.0
 

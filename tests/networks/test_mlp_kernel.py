@@ -21,7 +21,7 @@ PRECISION = 1e-9
 
 
 def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((value - expected).norm() / expected.norm())
+    return ((value - expected).norm() / expected.norm()).item()
 
 
 def precise(case: Case, activation: str = "relu", **changes: Any) -> Any:
