@@ -98,10 +98,11 @@ def read(rows: int, write: bool) -> None:
 # ----------------------------------------------------------------------------------------- learning
 
 
-def demo(dataset: Path, seed: int, out: Path) -> dict[str, Any]:
+def demo(dataset: Path, seed: int, episodes: int, out: Path) -> dict[str, Any]:
     """Run the demo once and return what came out; its output goes to stderr."""
     clock, processor = time.perf_counter(), time.process_time()
-    arguments = ["--dataset", str(dataset), "--seed", str(seed), "--out", str(out)]
+    flags = {"--dataset": dataset, "--seed": seed, "--episodes": episodes, "--out": out}
+    arguments = [str(x) for flag in flags.items() for x in flag]
     with contextlib.redirect_stdout(sys.stderr):
         summary = demo_offline.run(demo_offline.parse(arguments))
     run: dict[str, Any] = summary["run"]
@@ -109,17 +110,17 @@ def demo(dataset: Path, seed: int, out: Path) -> dict[str, Any]:
     return {**run, "minutes": minutes[0], "cpu_minutes": minutes[1]}
 
 
-def learn(seeds: list[int], write: bool) -> None:
+def learn(seeds: list[int], episodes: int, write: bool) -> None:
     """Run the demo on random data and on a mix, and say what the elites reach."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         random = data_file("cartpole_random_v1.1.0.h5")
-        runs = [demo(random, seed, out) for seed in seeds]
+        runs = [demo(random, seed, episodes, out) for seed in seeds]
         publish("Random data", learnt(runs), write, RESULT)
         best = max(range(len(runs)), key=lambda i: runs[i]["elite_return"])
         (elite,) = out.glob(f"*seed{seeds[best]}/elite.pt")
         mix = data_file("cartpole_mix_v1.h5", str(elite), EPSILON)
-        runs = [demo(mix, seed, out) for seed in seeds]
+        runs = [demo(mix, seed, episodes, out) for seed in seeds]
         publish(f"A trained agent with epsilon {EPSILON}", learnt(runs), write, RESULT)
 
 
@@ -227,6 +228,7 @@ def main() -> None:
     parser.add_argument("--against", choices=["d3rlpy"], help="only compare with that library")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the file that is read")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
+    parser.add_argument("--episodes", type=int, default=200, help="of the demo at most")
     parser.add_argument("--updates", type=int, default=20_000, help="of the comparison")
     parser.add_argument("--write", action="store_true", help=f"keep the result in {RESULT.name}")
     flags = parser.parse_args()
@@ -235,7 +237,7 @@ def main() -> None:
     if flags.read or everything:
         read(flags.rows, flags.write)
     if flags.learn or everything:
-        learn(seeds, flags.write)
+        learn(seeds, flags.episodes, flags.write)
     if flags.against:
         compare(seeds, flags.updates, flags.write)
 
