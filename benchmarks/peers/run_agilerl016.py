@@ -12,6 +12,7 @@ import gymnasium as gym
 import measure
 import numpy as np
 import torch
+
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
