@@ -247,7 +247,8 @@ def main() -> None:
     flags = timing_flags.parse_args()
     if flags.measure:
         report = time_training(flags)
-        measure.report(timing.OURS, "train", timing.PACKAGES, algo="DQN", **report)
+        sizes = {name: vars(flags)[name] for name in ("population", "hidden", "num_envs")}
+        measure.report(timing.OURS, "train", timing.PACKAGES, algo="DQN", **report, **sizes)
         return
     note = (
         f"Medians of {flags.rounds} turns of {flags.seconds:g} s, one thread,"

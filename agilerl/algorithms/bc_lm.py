@@ -70,7 +70,7 @@ class BC_LM(LanguageAgent):  # noqa: N801  # the name is the public API
     def losses(self, steps: Steps) -> dict[str, Tensor]:
         """Return the negative log-likelihood of the actions, [N]."""
         hidden = self.lm.hidden(steps.ids).flatten(0, 1).index_select(0, steps.places)
-        actions = self.action_numbers(steps.actions)
+        actions = self.actions.numbers(steps.actions)
         logits = self.action_logits(hidden)
         return {"policy": language_losses.behavioural_cloning(logits, actions)}
 
@@ -78,6 +78,6 @@ class BC_LM(LanguageAgent):  # noqa: N801  # the name is the public API
         """Return the policy: the model's logits, of action tokens only."""
 
         def process(ids: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
-            return self.everywhere(logits.index_select(-1, self.actions))
+            return self.actions.spread(self.actions.of(logits))
 
         return process

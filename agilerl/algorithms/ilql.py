@@ -206,11 +206,11 @@ class ILQL(LanguageAgent):
         """Return the terms "v", "q", "cql" and "policy" of the loss, each [N] and weighted."""
         hidden = self.lm.hidden(steps.ids).flatten(0, 1)
         here = hidden.index_select(0, steps.places)
-        actions = self.action_numbers(steps.actions)
+        actions = self.actions.numbers(steps.actions)
         twins = self._twins(here)
         values = self._value(here)
         with torch.no_grad():
-            best = self._least(self._twins(here, target=True))
+            best = torch.minimum(*self._twins(here, target=True))
             best = best.gather(1, actions[:, None])[:, 0]
             targets = self._targets(hidden, steps)
         q = sum((losses.q_learning(q, actions, targets) for q in twins), torch.zeros_like(values))
@@ -246,10 +246,6 @@ class ILQL(LanguageAgent):
         q1, q2 = (self.policy.target if target else module.q)(hidden)
         return q1.float(), q2.float()
 
-    @staticmethod
-    def _least(twins: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.minimum(*twins)
-
     def after_step(self) -> None:
         """Move the target heads."""
         self.policy.soft_update(self.tau)
@@ -258,7 +254,7 @@ class ILQL(LanguageAgent):
 
     def values(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``min(Q1, Q2)`` of the target heads [N, A], and V [N], of hidden states [N, E]."""
-        return self._least(self._twins(hidden, target=True)), self._value(hidden)
+        return torch.minimum(*self._twins(hidden, target=True)), self._value(hidden)
 
     def decoder(
         self, beta: float | None = None, min_p: float | None = None, **settings: Any
@@ -274,7 +270,7 @@ class ILQL(LanguageAgent):
         least = self.min_p if min_p is None else min_p
 
         def process(ids: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
-            own = logits.index_select(-1, self.actions)
-            return self.everywhere(losses.perturbed(own, *self.values(hidden), weight, least))
+            own = self.actions.of(logits)
+            return self.actions.spread(losses.perturbed(own, *self.values(hidden), weight, least))
 
         return process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,13 @@ import numpy.typing as npt
 import torch
 
 from agilerl.algorithms.base import EvolvableAgent
+from agilerl.algorithms.language_actions import ActionTokens, check_gpt_config
 from agilerl.algorithms.language_tokens import Steps, steps_of
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_choice, check_float, check_int, check_keys
+from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lineage import Ancestor
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.networks.gpt_reader import LogitsProcessor
-from agilerl.networks.gpt_spec import GPTSpec
 from agilerl.seeding import derive, generator
 
 logger = logging.getLogger("agilerl")
@@ -38,18 +37,6 @@ class TokenArena(Protocol):
         ``policy(prefixes [n, t], attention_mask=None)`` gives the tokens of the next actions.
         """
         ...
-
-
-def check_gpt_config(net_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of ``net_config``, its keys checked; raise ``ConfigError`` otherwise."""
-    if not isinstance(net_config, Mapping):
-        raise ConfigError(
-            f"net_config: expected a dict like {{'arch': 'gpt', 'n_layer': 4}}, got {net_config!r}."
-        )
-    arch = check_choice("net_config['arch']", net_config.get("arch", "gpt"), ["gpt"])
-    fields = [field.name for field in dataclasses.fields(GPTSpec)]
-    check_keys("net_config of arch 'gpt'", net_config, ("arch", "weights", *fields))
-    return {"arch": arch, **net_config}
 
 
 class LanguageAgent(EvolvableAgent):
@@ -111,7 +98,7 @@ class LanguageAgent(EvolvableAgent):
         self.seed = seed
         self.net_config = check_gpt_config(net_config)
         self.action_dim = check_int("vocab_size", self.net_config.get("vocab_size", 50257))
-        self.actions = self._check_actions(actions)
+        self.actions = ActionTokens(actions, self.action_dim, self.device)
         self.action_length = check_int("action_length", action_length)
         self.index = index
         self.batch_size = batch_size
@@ -138,17 +125,6 @@ class LanguageAgent(EvolvableAgent):
         config = {key: value for key, value in self.net_config.items() if key != "arch"}
         self.net_config.pop("weights", None)
         return EvolvableGPT(**config, device=self.device, seed=derive(self.seed, "actor"))
-
-    def _check_actions(self, actions: Sequence[int] | None) -> Tensor:
-        size = self.action_dim
-        chosen = range(size) if actions is None else actions
-        tokens = sorted({check_int("actions", token, minimum=0) for token in chosen})
-        if not tokens or tokens[-1] >= size:
-            raise ConfigError(
-                f"actions: expected at least one token in [0, {size}), got {list(chosen)[:10]};"
-                " was the network made for another vocabulary?"
-            )
-        return torch.tensor(tokens, device=self.device)
 
     # ------------------------------------------------------------------- to be given by subclasses
 
@@ -179,27 +155,7 @@ class LanguageAgent(EvolvableAgent):
 
     def action_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the action tokens [N, A], given hidden states [N, E]."""
-        return self.lm.head(hidden).index_select(-1, self.actions).float()
-
-    def action_numbers(self, tokens: Tensor) -> Tensor:
-        """Return the place of each token in ``actions``.
-
-        Raises:
-            ConfigError: if one is no action.
-        """
-        numbers = torch.searchsorted(self.actions, tokens).clamp_max(len(self.actions) - 1)
-        if not bool((self.actions[numbers] == tokens).all()):
-            bad = tokens[self.actions[numbers] != tokens]
-            raise ConfigError(
-                f"tokens: {int(bad[0])} was chosen in the data, but is not one of the agent's"
-                f" {len(self.actions)} actions; are data and model of the same tokenizer?"
-            )
-        return numbers
-
-    def everywhere(self, logits: Tensor) -> Tensor:
-        """Return logits of action tokens [B, A] as logits of all tokens [B, V]; others are -inf."""
-        full = logits.new_full((len(logits), self.action_dim), -torch.inf)
-        return full.index_copy_(1, self.actions, logits)
+        return self.actions.of(self.lm.head(hidden)).float()
 
     # ------------------------------------------------------------------------------------ learning
 

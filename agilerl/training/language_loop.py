@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ from agilerl.hpo.hyperparameters import HyperParameter
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.seeding import derive
-from agilerl.training.evolution import CountedEnv, Evaluator, Generation, generations
+from agilerl.training.evolution import CountedEnv, Evaluator, generations
 from agilerl.training.language_config import RunConfig, TrainConfig
 from agilerl.training.language_state import RunState, load_state, save_state
-from agilerl.training.observers import Progress
-from agilerl.training.wandb_log import WandbLogger
+from agilerl.training.language_watch import Observer, Watch
 
 #: Ranges of hyper-parameters that only language agents have.
 RANGES: dict[str, HyperParameter] = {
@@ -70,18 +69,19 @@ class LanguageEpisode:
 
     dataset: Any
     train: TrainConfig
-    schedule: Schedule
     first: int
 
     def __call__(self, agent: LanguageAgent, episode: int, place: int) -> int:
         """Train ``agent`` and return the number of games."""
-        start = (self.first + episode) * self.train.report_every
-        stop = min(start + self.train.report_every, self.train.updates)
+        train = self.train
+        schedule = Schedule(train.updates, train.warm_up, train.final_lr)
+        start = (self.first + episode) * train.report_every
+        stop = min(start + train.report_every, train.updates)
         batches = endless(self.dataset, agent.batch_size, agent.steps[-1])
         games, losses = 0, []
         for update in range(start, stop):
             batch = next(batches)
-            agent.schedule(self.schedule(update))
+            agent.schedule(schedule(update))
             losses.append(agent.learn(batch))
             games += len(batch)
         agent.scores.append(float(np.mean(losses)))
@@ -160,9 +160,6 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-Observer = Callable[[Generation], None]
-
-
 def run(
     config: RunConfig,
     agents: Sequence[LanguageAgent],
@@ -191,52 +188,35 @@ def run(
     """
     train = check_train(config.train)
     tournament, mutation = evolution(config, agents, len(dataset))
-    state = RunState(tuple(agents))
+    start = state = RunState(tuple(agents))
     if config.resume:
-        state = load_state(config.directory, type(agents[0]), config.device, tournament, mutation)
+        start = state = load_state(
+            config.directory, type(agents[0]), config.device, tournament, mutation
+        )
     total = -(-train.updates // train.report_every)
-    pop = state.next_population(tournament, mutation)
-    episode = LanguageEpisode(
-        dataset, train, Schedule(train.updates, train.warm_up, train.final_lr), state.episode
-    )
-    evaluator = ArenaEvaluator(CountedEnv(arena), False, 1, 1, train.target, config.seed)
-    progress = Progress(total) if verbose else None
-    watchers: list[Observer] = [*([progress] if progress else []), *observers]
-    logger = WandbLogger("agilerl", asdict(config)) if config.wandb else None
-    if logger is not None:
-        watchers.append(logger)
-    offset, end = state, "all updates made"
-
-    def after_episode(done: int, steps: int, pop: Sequence[Any]) -> None:
-        if progress is not None:
-            progress.after_episode(offset.episode + done, offset.global_steps + steps, pop)
-
+    watch = Watch(config, total, start, observers, verbose)
+    end = "all updates made"
     try:
         with torch_threads(train.threads):
             for generation in generations(
-                pop,
-                episode,
-                evaluator,
-                total - state.episode,
+                start.next_population(tournament, mutation),
+                LanguageEpisode(dataset, train, start.episode),
+                ArenaEvaluator(CountedEnv(arena), False, 1, 1, train.target, config.seed),
+                total - start.episode,
                 train.eval_every // train.report_every,
                 tournament,
                 mutation,
-                after_episode,
+                watch.after_episode,
             ):
-                shifted = offset.shift(generation)
+                shifted = start.shift(generation)
                 state = state.follow(shifted)
                 save_state(state, config.directory, tournament, mutation)
-                for watch in watchers:
-                    watch(shifted)
-                if shifted.solved:
-                    end = "target reached"
+                watch(shifted)
+                end = "target reached" if shifted.solved else end
     except KeyboardInterrupt:
         end = "interrupted"
     finally:
-        if progress is not None:
-            progress.close(f"{end}: best mean reward {state.best_fitness:.3f}")
-        if logger is not None:
-            logger.close()
+        watch.close(f"{end}: best mean reward {state.best_fitness:.3f}")
     return state
 
 

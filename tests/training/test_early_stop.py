@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agilerl.components.vector_env import InProcessVectorEnv
@@ -44,6 +45,18 @@ def test_the_check_tops_up_to_100_episodes_in_many_sub_environments(
     _, _, seen = run([OwnAgent(0, fitnesses=[50.0], action=12)], env, target=12.0, n_episodes=1)
     assert seen[0].eval_steps == rounds * num_envs
     assert seen[0].check == 12.0
+
+
+def test_the_check_is_the_mean_of_the_first_100_episodes_and_not_the_best_of_them() -> None:
+    class Unsteady(OwnAgent):
+        def getAction(self, state: Any, epsilon: float = 0) -> Any:
+            return np.arange(len(state))  # sub-environment i gives the return i
+
+    env = InProcessVectorEnv([PayEnv() for _ in range(30)])
+    _, _, seen = run([Unsteady(0, fitnesses=[50.0])], env, target=14.0, n_episodes=2)
+    returns = [float(i) for _ in range(4) for i in range(30)][:100]
+    assert seen[0].check == sum(returns) / 100 == 13.5
+    assert not seen[0].solved
 
 
 def test_a_fitness_below_the_target_costs_no_check() -> None:
