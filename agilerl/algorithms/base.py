@@ -14,7 +14,13 @@ import torch
 
 from agilerl import checkpoint
 from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
-from agilerl.algorithms.inputs import PositiveInt, check_observations, check_state_dim, one_hot
+from agilerl.algorithms.inputs import (
+    PositiveInt,
+    as_columns,
+    check_observations,
+    check_state_dim,
+    one_hot,
+)
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.evaluation import evaluate
 from agilerl.components.spaces import check_observation_space, single_spaces
@@ -202,11 +208,12 @@ class EvolvableAgent(ABC):
         Raises:
             EnvError: if the observations have another shape, or a state is not in 0..n-1.
         """
-        states = states.to(self.device)
+        if states.device != self.device:
+            states = states.to(self.device)
         if self.one_hot:
             return one_hot(states, self.state_dim[0])
         check_observations(states, self.state_dim)
-        return states if states.dtype == torch.uint8 else states.float()
+        return states if states.dtype in (torch.float32, torch.uint8) else states.float()
 
     def getAction(self, state: Any, epsilon: float = 0) -> Any:
         """Return the action in one state, or the actions [N] or [N, action_dim] in N states.
@@ -229,15 +236,15 @@ class EvolvableAgent(ABC):
     def unpack(self, experiences: Sequence[Any]) -> tuple[Tensor, ...]:
         """Return states, actions, rewards, next states and dones of a batch, on the device.
 
-        States are encoded, rewards and dones float [B, 1]; actions stay as they are.
+        States are encoded; actions, rewards and dones are float [B, ...], numbers as columns.
         """
-        states, actions, rewards, next_states, dones = map(torch.as_tensor, experiences)
+        states, actions, rewards, next_states, dones = experiences
         return (
-            self.encode(states),
-            actions.to(self.device),
-            rewards.to(self.device, torch.float32).reshape(-1, 1),
-            self.encode(next_states),
-            dones.to(self.device, torch.float32).reshape(-1, 1),
+            self.encode(torch.as_tensor(states)),
+            as_columns(actions, self.device),
+            as_columns(rewards, self.device),
+            self.encode(torch.as_tensor(next_states)),
+            as_columns(dones, self.device),
         )
 
     # ---------------------------------------------------------------------------------- evaluation

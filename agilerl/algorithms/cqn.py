@@ -69,4 +69,5 @@ class CQN(DQN):
         """Make one step on the conservative loss of a batch, and return the loss."""
         td_loss, td_gradient, values, actions = self.q_loss(experiences)
         penalty, push = losses.conservative(values, actions)
-        return self.descend(td_loss + self.alpha * penalty, td_gradient + self.alpha * push)
+        gradient = td_gradient.add_(push, alpha=self.alpha)
+        return self.descend(td_loss.add_(penalty, alpha=self.alpha), gradient)

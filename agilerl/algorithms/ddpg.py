@@ -192,7 +192,6 @@ class DDPG(EvolvableAgent):
             The critic's loss.
         """
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actions = actions.float().reshape(len(states), self.action_dim)
         actor, critic = self.networks["actor"], self.networks["critic"]
 
         noise = self._noise(tuple(actions.shape), SMOOTHING_NOISE)
@@ -202,15 +201,15 @@ class DDPG(EvolvableAgent):
         targets = losses.td_target(rewards, dones, next_values, self.gamma)
 
         loss, gradient = losses.squared_error(critic.forward(states, actions), targets)
-        critic.backward(gradient / len(loss))
+        critic.backward(gradient)
         critic.step()
 
         self.learn_count += 1
         if self.learn_count % self.policy_freq == 0:
             chosen = self._middle + self._half * actor.forward(states)
             _, gradient = losses.policy_gradient(critic.forward(states, chosen))
-            actor.backward(self._half * critic.input_gradient(gradient / len(loss)))
+            actor.backward(self._half * critic.input_gradient(gradient))
             actor.step()
             actor.soft_update(self.tau)
             critic.soft_update(self.tau)
-        return float(loss.mean())
+        return loss.item()

@@ -92,13 +92,17 @@ class DQN(EvolvableAgent):
         return actions
 
     def q_loss(self, experiences: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the TD loss [B], its gradient by the Q values, the Q values [B, A] and actions."""
+        """Return the TD loss [], its gradient by the Q values, the Q values [B, A] and actions."""
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actions = actions.reshape(-1, 1).long()
+        actions = actions.long()
         q = self.policy
         next_q = q.infer(next_states, target=True)
-        best = (q.infer(next_states) if self.double else next_q).argmax(1, keepdim=True)
-        targets = losses.td_target(rewards, dones, next_q.gather(1, best), self.gamma)
+        if self.double:
+            best = q.infer(next_states).argmax(1, keepdim=True)
+            next_values = next_q.gather(1, best)
+        else:
+            next_values = next_q.amax(1, keepdim=True)
+        targets = losses.td_target(rewards, dones, next_values, self.gamma)
         values = q.forward(states)
         return *losses.q_learning(values, actions, targets), values, actions
 
@@ -108,9 +112,10 @@ class DQN(EvolvableAgent):
         return self.descend(loss, gradient)
 
     def descend(self, loss: Tensor, gradient: Tensor) -> float:
-        """Step down the mean of ``loss`` [B], move the target, and return that mean."""
-        self.policy.backward(gradient / len(loss))
-        self.policy.step()
-        self.policy.soft_update(self.tau)
+        """Step along the gradient of ``loss`` by the Q values, move the target, return the loss."""
+        q = self.policy
+        q.backward(gradient)
+        q.step()
+        q.soft_update(self.tau)
         self.learn_count += 1
-        return float(loss.mean())
+        return loss.item()

@@ -37,7 +37,7 @@ def check_state_dim(state_dim: Any) -> tuple[int, ...]:
 
 def check_observations(states: Tensor, shape: tuple[int, ...]) -> None:
     """Raise ``EnvError`` unless ``states`` are observations of ``shape``, [N, *shape]."""
-    if tuple(states.shape[1:]) != shape:
+    if states.shape[1:] != shape:
         raise EnvError(
             f"state: expected observations of shape {shape}, got {tuple(states.shape[1:])}; check"
             " state_dim, and CHANNELS_LAST for images."
@@ -58,3 +58,11 @@ def one_hot(states: Tensor, count: int) -> Tensor:
             f" {given.min().item():g}..{given.max().item():g}."
         )
     return torch.nn.functional.one_hot(states, count).float()
+
+
+def as_columns(values: Any, device: torch.device) -> Tensor:
+    """Return values [B] or [B, N] of a batch as float32 [B, 1] or [B, N] on the device."""
+    column: Tensor = torch.as_tensor(values)
+    if column.dtype != torch.float32 or column.device != device:
+        column = column.to(device, torch.float32)
+    return column if column.dim() == 2 else column.reshape(len(column), -1)

@@ -1,7 +1,6 @@
-"""Losses as pure functions: the value of each sample, and its gradient by the network's outputs.
+"""Losses as pure functions: the mean over a batch, and its gradient by the network's outputs.
 
-Every function returns ``(value [B], gradient)``; a batch's loss is the mean of its values, so
-its gradient is ``gradient / B``.  The pairs are tested against autograd.
+The pairs ``(loss, gradient)`` are tested against autograd.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ def td_target(rewards: Tensor, dones: Tensor, next_values: Tensor, discount: flo
 
     ``done`` is 1 only where the episode *terminated*: a time limit does not cut the bootstrap.
     """
-    return torch.addcmul(rewards, 1 - dones, next_values, value=discount)
+    return torch.addcmul(rewards, torch.rsub(dones, 1), next_values, value=discount)
 
 
 def q_learning(q: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,11 +27,11 @@ def q_learning(q: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Ten
         targets: what their Q values should be, [B, 1].
 
     Returns:
-        ``(Q(s, a) - target)**2`` [B] and its gradient by ``q`` [B, A].
+        The mean of ``(Q(s, a) - target)**2`` [] and its gradient by ``q`` [B, A].
     """
-    td_error = q.gather(1, actions) - targets
-    gradient = torch.zeros_like(q).scatter_(1, actions, 2 * td_error)
-    return td_error.square().squeeze(1), gradient
+    td_error = q.gather(1, actions).sub_(targets)
+    gradient = torch.zeros_like(q).scatter_(1, actions, td_error * (2 / q.shape[0]))
+    return td_error.square().mean(), gradient
 
 
 def conservative(q: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,27 +44,28 @@ def conservative(q: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         actions: integer actions of the data, [B, 1].
 
     Returns:
-        The penalty [B] and its gradient by ``q`` [B, A].
+        The mean penalty [] and its gradient by ``q`` [B, A].
     """
-    value = q.logsumexp(1) - q.gather(1, actions).squeeze(1)
-    gradient = q.softmax(1).scatter_add_(1, actions, -torch.ones_like(actions, dtype=q.dtype))
-    return value, gradient
+    log_softmax = q.log_softmax(1)
+    penalty = -log_softmax.gather(1, actions)
+    gradient = log_softmax.exp().scatter_add_(1, actions, torch.full_like(penalty, -1.0))
+    return penalty.mean(), gradient.div_(q.shape[0])
 
 
 def squared_error(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Squared error of a critic, ``values`` and ``targets`` being [B, 1].
 
     Returns:
-        ``(value - target)**2`` [B] and its gradient by ``values`` [B, 1].
+        The mean of ``(value - target)**2`` [] and its gradient by ``values`` [B, 1].
     """
     error = values - targets
-    return error.square().squeeze(1), 2 * error
+    return error.square().mean(), error * (2 / values.shape[0])
 
 
 def policy_gradient(values: Tensor) -> tuple[Tensor, Tensor]:
     """Deterministic policy gradient (Lillicrap et al. 2016): the actor minimises ``-Q(s, pi(s))``.
 
     Returns:
-        ``-values`` [B] and its gradient by ``values`` [B, 1].
+        The mean of ``-values`` [] and its gradient by ``values`` [B, 1].
     """
-    return -values.squeeze(1), torch.full_like(values, -1.0)
+    return -values.mean(), torch.full_like(values, -1.0 / values.shape[0])

@@ -44,6 +44,7 @@ class TrainedNetwork:
         self._target_kernel: MLPKernel | None = None
         self._graph: tuple[tuple[Tensor, ...], Tensor] | None = None
         self._width = 0
+        self._alone = isinstance(module, EvolvableNetwork)
         if target_of is not None:
             self._target = copy.deepcopy(module.get_submodule(target_of)).requires_grad_(False)
         if lr is not None:
@@ -100,7 +101,7 @@ class TrainedNetwork:
 
     def follow(self) -> None:
         """Carry target and moments along with the edits made on the module since the last call."""
-        if isinstance(self._module, EvolvableNetwork) and not self._module.journal:
+        if self._alone and not self._module.journal:
             return
         edits = [(name, edit) for name, net in self._evolvables() for edit in net.journal or ()]
         if not edits:
@@ -186,11 +187,9 @@ class TrainedNetwork:
     def infer(self, *inputs: Tensor, target: bool = False) -> Tensor:
         """Return the outputs of the network (or of its target) without a graph."""
         self.follow()
-        kernel = self._bound()
-        if target:
-            kernel = self._bound_target()
+        kernel = self._bound_target() if target else self._bound()
         if kernel is not None:
-            return kernel.forward(joined(inputs, kernel.net.flat.dtype))
+            return kernel.forward(joined(inputs, kernel.dtype))
         if target:
             self._reconcile()
         with torch.no_grad():
@@ -204,7 +203,7 @@ class TrainedNetwork:
         if kernel is not None:
             self._graph = None
             self._width = inputs[-1].shape[1]
-            return kernel.forward(joined(inputs, kernel.net.flat.dtype), keep=True)
+            return kernel.forward(joined(inputs, kernel.dtype), keep=True)
         leaves = tuple(x.detach().requires_grad_(x.is_floating_point()) for x in inputs)
         outputs: Tensor = self._module(*leaves)
         self._graph = leaves, outputs

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -27,13 +29,19 @@ Tensor = torch.Tensor
 enabled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "0"
 
 _aten = torch.ops.aten
+_threshold_backward = _aten.threshold_backward.default
+TRAINED = attrgetter("requires_grad")
 
 
 class Activation(NamedTuple):
-    """An activation: its value in place, and its gradient from what ``keeps`` says it needs."""
+    """An activation, in place where it can be; None is the identity.
 
-    value: Callable[[Tensor], Tensor]
-    gradient: Callable[[Tensor, Tensor], Tensor]
+    Its gradient is a function of the gradient above it and of its output, or of its input where
+    ``keeps_input``.
+    """
+
+    value: Callable[[Tensor], Tensor] | None
+    gradient: Callable[[Tensor, Tensor], Tensor] | None
     keeps_input: bool = False
 
 
@@ -41,12 +49,19 @@ def _softsign_gradient(grad: Tensor, z: Tensor) -> Tensor:
     return grad / (z.abs() + 1).square()
 
 
-#: gradient(grad, y) of the output y, or gradient(grad, z) of the input where ``keeps_input``.
-#: PReLU has a parameter and is handled in the kernel itself.
+def prelu(slope: Tensor) -> Activation:
+    """Return PReLU with its parameter [1]; the kernel sees to the parameter's gradient."""
+    return Activation(
+        lambda z: torch.prelu(z, slope),
+        lambda grad, z: _aten._prelu_kernel_backward(grad, z, slope)[0],
+        keeps_input=True,
+    )
+
+
 KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
-    None: Activation(lambda z: z, lambda grad, y: grad),
-    "linear": Activation(lambda z: z, lambda grad, y: grad),
-    "relu": Activation(torch.relu_, lambda grad, y: _aten.threshold_backward(grad, y, 0)),
+    None: Activation(None, None),
+    "linear": Activation(None, None),
+    "relu": Activation(torch.relu_, lambda grad, y: _threshold_backward(grad, y, 0)),
     "tanh": Activation(torch.tanh_, lambda grad, y: _aten.tanh_backward(grad, y)),
     "sigmoid": Activation(torch.sigmoid_, lambda grad, y: _aten.sigmoid_backward(grad, y)),
     "elu": Activation(
@@ -88,11 +103,11 @@ class FlatModule:
         self.views = self.split(self.flat)
         for parameter, view in zip(self.params, self.views, strict=True):
             parameter.data = view
-        slots = [(layer._parameters, n) for layer in self.children for n in layer._parameters]
-        self.slots = [
-            (owner, name, p, p.data_ptr(), p.requires_grad)
-            for (owner, name), p in zip(slots, self.params, strict=True)
-        ]
+        owners = [layer._parameters for layer in self.children]
+        self.owners = [owner for owner in owners for _ in owner]
+        self.names = [name for owner in owners for name in owner]
+        self.pointers = [p.data_ptr() for p in self.params]
+        self.trained = [p.requires_grad for p in self.params]
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Return ``flat`` as one view for each parameter, in their order and shapes."""
@@ -102,18 +117,14 @@ class FlatModule:
     def holds(self) -> bool:
         """Return whether the module's parameters still are the views of ``flat``."""
         layers = self.module._modules.get("layers")
-        if layers is not self.layers or tuple(layers._modules.values()) != self.children:
-            return False
-        if any(self.hooks):
-            return False
-        for owner, name, parameter, pointer, trained in self.slots:  # a plain loop: a hot path
-            if (
-                owner.get(name) is not parameter
-                or parameter.data_ptr() != pointer
-                or parameter.requires_grad is not trained
-            ):
-                return False
-        return True
+        return (
+            layers is self.layers
+            and tuple(layers._modules.values()) == self.children
+            and not any(self.hooks)
+            and all(map(is_, map(dict.get, self.owners, self.names), self.params))
+            and list(map(torch.Tensor.data_ptr, self.params)) == self.pointers
+            and list(map(TRAINED, self.params)) == self.trained
+        )
 
 
 class FlatAdam:
@@ -126,6 +137,7 @@ class FlatAdam:
         self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
         self.steps = torch.zeros(len(net.params))
         self.first_step = self.steps[0]
+        self.counts = self.steps.numpy()
         self.grads = net.split(self.grad)
         self.bind()
 
@@ -139,26 +151,15 @@ class FlatAdam:
                 view.copy_(torch.as_tensor(state.get(key, 0.0)))
                 state[key] = view
         self.state = optimizer.state
-        self.entries = [
-            (p, state["step"], state["exp_avg"], state["exp_avg_sq"])
-            for p in net.params
-            if (state := self.state[p])
-        ]
+        self.entries = self.identities()
+
+    def identities(self) -> list[int]:
+        """Return which tensors the optimiser's state holds."""
+        return [*map(id, chain.from_iterable(map(dict.values, self.optimizer.state.values())))]
 
     def holds(self) -> bool:
         """Return whether the optimiser's state still is the views of this memory."""
-        if self.optimizer.state is not self.state:
-            return False
-        for parameter, step, mean, square in self.entries:
-            entry = self.state.get(parameter)
-            if (
-                entry is None
-                or entry["step"] is not step
-                or entry["exp_avg"] is not mean
-                or entry["exp_avg_sq"] is not square
-            ):
-                return False
-        return True
+        return self.optimizer.state is self.state and self.identities() == self.entries
 
     def step(self) -> None:
         """Make one step of Adam with the gradients in ``grad``."""
@@ -169,7 +170,7 @@ class FlatAdam:
                 parameter.grad = grad
             self.optimizer.step()
             return
-        self.steps.add_(1)
+        self.counts += 1  # the same memory; a torch operation costs several times as much
         beta1, beta2 = group["betas"]
         torch._fused_adam_(
             [self.net.flat],
@@ -188,27 +189,49 @@ class FlatAdam:
         )
 
 
+class Layer(NamedTuple):
+    """A linear layer and what follows it, as views of the flat memory.
+
+    The gradients are None where the network is not trained; ``slope`` is PReLU's parameter.
+    """
+
+    weight: Tensor
+    turned: Tensor
+    bias: Tensor
+    activation: Activation
+    weight_grad: Tensor | None
+    bias_grad: Tensor | None
+    slope: Tensor | None
+    slope_grad: Tensor | None
+
+
 class MLPKernel:
     """The verbs of one plain MLP; no tensor in here needs a gradient of autograd's."""
 
     def __init__(self, module: EvolvableMLP, optimizer: torch.optim.Adam | None) -> None:
         self.net = FlatModule(module)
+        self.dtype = self.net.flat.dtype
         self.adam = None if optimizer is None else FlatAdam(optimizer, self.net)
         names = [name for name, _ in module.layers.named_parameters()]
         views = dict(zip(names, self.net.views, strict=True))
         grads = dict(zip(names, self.adam.grads, strict=True)) if self.adam else {}
-        spec = module.spec
-        self.hidden = KERNEL_ACTIVATIONS.get(spec.activation)
-        self.last = KERNEL_ACTIVATIONS[spec.output_activation]
-        layers = [f"linear_{i}" for i in range(len(spec.hidden_size))] + ["output"]
-        self.weights = [views[f"{name}.weight"] for name in layers]
-        self.turned = [weight.t() for weight in self.weights]
-        self.biases = [views[f"{name}.bias"] for name in layers]
-        self.weight_grads = [grads.get(f"{name}.weight") for name in layers]
-        self.bias_grads = [grads.get(f"{name}.bias") for name in layers]
-        slopes = [f"act_{i}.weight" for i in range(len(spec.hidden_size))]
-        self.slopes = [views.get(name) for name in slopes]
-        self.slope_grads = [grads.get(name) for name in slopes]
+        depth = len(module.spec.hidden_size)
+        self.layers: list[Layer] = []
+        for i in range(depth + 1):
+            linear, slope = f"linear_{i}" if i < depth else "output", f"act_{i}.weight"
+            name = module.spec.activation if i < depth else module.spec.output_activation
+            self.layers.append(
+                Layer(
+                    weight=views[f"{linear}.weight"],
+                    turned=views[f"{linear}.weight"].t(),
+                    bias=views[f"{linear}.bias"],
+                    activation=prelu(views[slope]) if slope in views else KERNEL_ACTIVATIONS[name],
+                    weight_grad=grads.get(f"{linear}.weight"),
+                    bias_grad=grads.get(f"{linear}.bias"),
+                    slope=views.get(slope),
+                    slope_grad=grads.get(slope),
+                )
+            )
         #: what the last forward pass kept for the backward pass: inputs and z or y of each layer
         self.kept: list[tuple[Tensor, Tensor]] = []
 
@@ -225,56 +248,44 @@ class MLPKernel:
             )
         )
 
-    def _activate(self, i: int, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of layer ``i`` and what its gradient needs (z or the output)."""
-        if i < len(self.slopes) and self.hidden is None:
-            slope = self.slopes[i]
-            assert slope is not None
-            return torch.prelu(z, slope), z
-        activation = self.last if i == len(self.slopes) else self.hidden
-        assert activation is not None
-        y = activation.value(z)
-        return y, z if activation.keeps_input else y
-
     def forward(self, x: Tensor, keep: bool = False) -> Tensor:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
         kept = []
-        for i, (weight, bias) in enumerate(zip(self.turned, self.biases, strict=True)):
+        for layer in self.layers:
+            value, _, keeps_input = layer.activation
             inputs = x
-            x, memory = self._activate(i, torch.addmm(bias, inputs, weight))
-            if keep:
-                kept.append((inputs, memory))
+            z = x = torch.addmm(layer.bias, inputs, layer.turned)
+            if value is not None:
+                x = value(z)
+            kept.append((inputs, z if keeps_input else x))
         if keep:
             self.kept = kept
         return x
 
     def _through_activation(self, i: int, grad: Tensor, parameters: bool) -> Tensor:
         """Return the gradient in front of the activation of layer ``i``."""
-        memory = self.kept[i][1]
-        if i < len(self.slopes) and self.hidden is None:
-            grad, slope = _aten._prelu_kernel_backward(grad, memory, self.slopes[i])
-            if parameters:
-                torch.sum(slope, (0, 1), out=self.slope_grads[i][0])  # type: ignore[index]
-            return grad
-        activation = self.last if i == len(self.slopes) else self.hidden
-        assert activation is not None
-        return activation.gradient(grad, memory)
+        layer, memory = self.layers[i], self.kept[i][1]
+        if parameters and layer.slope_grad is not None:
+            _, slope = _aten._prelu_kernel_backward(grad, memory, layer.slope)
+            torch.sum(slope, (0, 1), out=layer.slope_grad[0])
+        gradient = layer.activation.gradient
+        return grad if gradient is None else gradient(grad, memory)
 
     def backward(self, grad: Tensor) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
-        for i in reversed(range(len(self.weights))):
+        for i in reversed(range(len(self.layers))):
+            layer = self.layers[i]
             grad = self._through_activation(i, grad, True)
-            inputs, (fan_out, fan_in) = self.kept[i][0], self.weights[i].shape
-            weight_grad = self.weight_grads[i]
+            inputs, weight_grad = self.kept[i][0], layer.weight_grad
             assert weight_grad is not None
             # The product whose rows are long is several times faster on a CPU.
-            if fan_in >= fan_out:
+            if inputs.shape[1] >= grad.shape[1]:
                 torch.mm(grad.t(), inputs, out=weight_grad)
             else:
                 weight_grad.copy_(torch.mm(inputs.t(), grad).t())
-            torch.sum(grad, 0, out=self.bias_grads[i])
+            torch.sum(grad, 0, out=layer.bias_grad)
             if i:
-                grad = torch.mm(grad, self.weights[i])
+                grad = torch.mm(grad, layer.weight)
 
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` wrote."""
@@ -285,8 +296,8 @@ class MLPKernel:
 
     def input_gradient(self, grad: Tensor, columns: int) -> Tensor:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""
-        for i in reversed(range(len(self.weights))):
+        for i in reversed(range(len(self.layers))):
             grad = self._through_activation(i, grad, False)
-            weight = self.weights[i] if i else self.weights[0][:, :columns]
+            weight = self.layers[i].weight if i else self.layers[0].weight[:, :columns]
             grad = torch.mm(grad, weight)
         return grad

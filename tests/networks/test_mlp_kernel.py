@@ -56,7 +56,7 @@ def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
         value = next_q[torch.arange(len(next_q)), chooser.argmax(1)]
         target = rewards[:, 0] + agent.gamma * (1 - dones[:, 0]) * value
     q = agent.actor(states)
-    taken = q[torch.arange(len(q)), actions[:, 0]]
+    taken = q[torch.arange(len(q)), actions[:, 0].long()]
     loss = torch.nn.functional.mse_loss(taken, target)
     if agent.algo == "CQN":
         loss = loss + agent.alpha * (torch.log(torch.exp(q).sum(1)) - taken).mean()
