@@ -16,10 +16,12 @@ from agilerl import checkpoint
 from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
 from agilerl.algorithms.inputs import (
     PositiveInt,
-    as_columns,
+    as_floats,
+    as_observations,
     check_observations,
     check_state_dim,
     one_hot,
+    to_array,
 )
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.evaluation import evaluate
@@ -141,8 +143,8 @@ class EvolvableAgent(ABC):
         """Return the networks that the agent owns; the first is the policy."""
 
     @abstractmethod
-    def act(self, states: Tensor, epsilon: float) -> Array:
-        """Return the actions in ``states`` [N, ...], explored with ``epsilon``."""
+    def act(self, states: Any, epsilon: float) -> Array:
+        """Return the actions in ``states`` [N, ...] (see ``native``), explored with ``epsilon``."""
 
     @abstractmethod
     def learn(self, experiences: Sequence[Tensor]) -> float:
@@ -202,19 +204,24 @@ class EvolvableAgent(ABC):
 
     # -------------------------------------------------------------------------------- observations
 
-    def encode(self, states: Tensor) -> Tensor:
-        """Return a batch of observations [N, ...] as the networks read it, on the device.
+    def native(self, x: Any) -> Any:
+        """Return ``x`` as the policy is fastest on: NumPy on the CPU kernel, else torch."""
+        if self.policy.on_kernel:
+            return to_array(x)
+        return torch.as_tensor(x, device=self.device)
+
+    def encode(self, states: Any) -> Any:
+        """Return a batch of observations [N, ...], an array or a tensor, as the networks read it.
 
         Raises:
             EnvError: if the observations have another shape, or a state is not in 0..n-1.
         """
-        if states.device != self.device:
-            states = states.to(self.device)
         if self.one_hot:
             return one_hot(states, self.state_dim[0])
         check_observations(states, self.state_dim)
-        return states if states.dtype in (torch.float32, torch.uint8) else states.float()
+        return as_observations(states)
 
+    @np.errstate(all="ignore")
     def getAction(self, state: Any, epsilon: float = 0) -> Any:
         """Return the action in one state, or the actions [N] or [N, action_dim] in N states.
 
@@ -226,25 +233,29 @@ class EvolvableAgent(ABC):
             EnvError: if ``state`` is no observation, or none of the agent's shape.
         """
         try:
-            states = torch.as_tensor(np.asarray(state) if not torch.is_tensor(state) else state)
+            states = self.native(state if torch.is_tensor(state) else np.asarray(state))
         except (TypeError, ValueError) as error:
             raise EnvError(f"state: expected an array of numbers, got {state!r}.") from error
-        single = states.dim() == (0 if self.one_hot else len(self.state_dim))
+        if isinstance(states, np.ndarray) and states.dtype.kind not in "biuf":
+            raise EnvError(f"state: expected an array of numbers, got {state!r}.")
+        single = states.ndim == (0 if self.one_hot else len(self.state_dim))
         actions = self.act(self.encode(states[None] if single else states), epsilon)
         return actions[0] if single else actions
 
-    def unpack(self, experiences: Sequence[Any]) -> tuple[Tensor, ...]:
-        """Return states, actions, rewards, next states and dones of a batch, on the device.
+    def unpack(self, experiences: Sequence[Any]) -> tuple[Any, ...]:
+        """Return states, actions [B, ...], rewards [B], next states and dones [B] of a batch.
 
-        States are encoded; actions, rewards and dones are float [B, ...], numbers as columns.
+        All are float32 (states are encoded), and of the kind that ``native`` gives.
         """
-        states, actions, rewards, next_states, dones = experiences
+        to_array_or_tensor = to_array if self.policy.on_kernel else self.native
+        batch = [to_array_or_tensor(field) for field in experiences]
+        states, actions, rewards, next_states, dones = batch
         return (
-            self.encode(torch.as_tensor(states)),
-            as_columns(actions, self.device),
-            as_columns(rewards, self.device),
-            self.encode(torch.as_tensor(next_states)),
-            as_columns(dones, self.device),
+            self.encode(states),
+            as_floats(actions),
+            as_floats(rewards).reshape(-1),
+            self.encode(next_states),
+            as_floats(dones).reshape(-1),
         )
 
     # ---------------------------------------------------------------------------------- evaluation

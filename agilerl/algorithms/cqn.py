@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from agilerl.algorithms import losses
@@ -65,9 +66,9 @@ class CQN(DQN):
         )
         self.alpha = check_float("alpha", alpha, low=0.0)
 
+    @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step on the conservative loss of a batch, and return the loss."""
         td_loss, td_gradient, values, actions = self.q_loss(experiences)
         penalty, push = losses.conservative(values, actions)
-        gradient = td_gradient.add_(push, alpha=self.alpha)
-        return self.descend(td_loss.add_(penalty, alpha=self.alpha), gradient)
+        return self.descend(td_loss + self.alpha * penalty, td_gradient + self.alpha * push)

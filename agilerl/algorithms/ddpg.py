@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from agilerl.algorithms import losses
-from agilerl.algorithms.base import Array, EvolvableAgent, Tensor
+from agilerl.algorithms.base import Array, EvolvableAgent
+from agilerl.algorithms.inputs import to_array
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import continuous_bounds
 from agilerl.errors import ConfigError, check_int
@@ -162,29 +163,37 @@ class DDPG(EvolvableAgent):
             )
         self.min_action: list[float] = low.tolist()
         self.max_action: list[float] = high.tolist()
-        self._low = torch.from_numpy(low).to(self.device)
-        self._high = torch.from_numpy(high).to(self.device)
-        self._half = (self._high - self._low) / 2
-        self._middle = (self._high + self._low) / 2
+        arrays = low, high, (high - low) / 2, (high + low) / 2
+        self._bounds = arrays, tuple(torch.from_numpy(x).to(self.device) for x in arrays)
 
-    def _clip(self, actions: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(actions, self._low), self._high)
+    def _scaled(self, policy: Any, noise: Any = None) -> Any:
+        """Return actions of policy outputs in [-1, 1] plus noise, in the environment's units."""
+        low, high, half, middle = self._bounds_like(policy)
+        if noise is None:
+            return middle + half * policy
+        xp = losses.namespace(policy)
+        return xp.minimum(xp.maximum(middle + half * (policy + noise), low), high)
 
-    def _noise(self, shape: tuple[int, ...], sigma: float) -> Tensor:
-        """Draw Normal(0, sigma) noise in half-ranges from the agent's own stream."""
-        drawn = self.rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
-        return torch.from_numpy(drawn).to(self.device)
+    def _bounds_like(self, x: Any) -> tuple[Any, ...]:
+        """Return lowest and highest actions, half-ranges and middles [action_dim]."""
+        return self._bounds[0 if isinstance(x, np.ndarray) else 1]
+
+    def _noise(self, policy: Any, sigma: float, limit: float = np.inf) -> Any:
+        """Draw Normal(0, sigma) noise for policy outputs, clipped, from the agent's own stream."""
+        drawn = self.rng.standard_normal(tuple(policy.shape), dtype=np.float32) * np.float32(sigma)
+        np.clip(drawn, -limit, limit, out=drawn)
+        return drawn if isinstance(policy, np.ndarray) else torch.from_numpy(drawn).to(self.device)
 
     # ----------------------------------------------------------------------------------- behaviour
 
-    def act(self, states: Tensor, epsilon: float) -> Array:
+    def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N, action_dim] of the policy plus noise, within the bounds."""
-        actions = self._middle + self._half * self.policy.infer(states)
-        if epsilon > 0:
-            actions = actions + self._half * self._noise(tuple(actions.shape), epsilon)
-        clipped: Array = self._clip(actions).cpu().numpy()
-        return clipped
+        policy = self.policy.infer(states)
+        noise = self._noise(policy, epsilon) if epsilon > 0 else 0 * policy
+        actions: Array = to_array(self._scaled(policy, noise))
+        return actions
 
+    @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step of the critic and, every ``policy_freq`` calls, of the actor.
 
@@ -192,24 +201,27 @@ class DDPG(EvolvableAgent):
             The critic's loss.
         """
         states, actions, rewards, next_states, dones = self.unpack(experiences)
+        actions = actions.reshape(len(states), self.action_dim)
         actor, critic = self.networks["actor"], self.networks["critic"]
 
-        noise = self._noise(tuple(actions.shape), SMOOTHING_NOISE)
-        noise = noise.clamp_(-SMOOTHING_CLIP, SMOOTHING_CLIP)
-        next_policy = self._middle + self._half * (actor.infer(next_states, target=True) + noise)
-        next_values = critic.infer(next_states, self._clip(next_policy), target=True)
+        next_policy = actor.infer(next_states, target=True)
+        noise = self._noise(next_policy, SMOOTHING_NOISE, SMOOTHING_CLIP)
+        next_actions = self._scaled(next_policy, noise)
+        next_values = critic.infer(next_states, next_actions, target=True)[:, 0]
         targets = losses.td_target(rewards, dones, next_values, self.gamma)
 
-        loss, gradient = losses.squared_error(critic.forward(states, actions), targets)
-        critic.backward(gradient)
+        loss, gradient = losses.squared_error(critic.forward(states, actions)[:, 0], targets)
+        critic.backward(gradient[:, None])
         critic.step()
 
         self.learn_count += 1
         if self.learn_count % self.policy_freq == 0:
-            chosen = self._middle + self._half * actor.forward(states)
-            _, gradient = losses.policy_gradient(critic.forward(states, chosen))
-            actor.backward(self._half * critic.input_gradient(gradient))
+            policy = actor.forward(states)
+            values = critic.forward(states, self._scaled(policy))[:, 0]
+            _, gradient = losses.policy_gradient(values)
+            half_range = self._bounds_like(policy)[2]
+            actor.backward(half_range * critic.input_gradient(gradient[:, None]))
             actor.step()
             actor.soft_update(self.tau)
             critic.soft_update(self.tau)
-        return loss.item()
+        return float(loss)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from agilerl.algorithms import losses
-from agilerl.algorithms.base import Array, EvolvableAgent, Tensor
+from agilerl.algorithms.base import Array, EvolvableAgent
+from agilerl.algorithms.inputs import as_integers, to_array
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_discrete_actions
 from agilerl.networks.build import build_network
@@ -82,40 +83,38 @@ class DQN(EvolvableAgent):
         """Raise ``EnvError`` if the environment's actions are not 0..action_dim-1."""
         check_discrete_actions(env, self.action_dim)
 
-    def act(self, states: Tensor, epsilon: float) -> Array:
+    def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N] of highest value; each is random with probability epsilon."""
-        actions: Array = self.policy.infer(states).argmax(1).cpu().numpy()
+        actions: Array = to_array(self.policy.infer(states).argmax(1))
         if epsilon > 0:
             explore = self.rng.random(len(actions)) < epsilon
             random = self.rng.integers(self.action_dim, size=len(actions))
             actions = np.where(explore, random, actions)
         return actions
 
-    def q_loss(self, experiences: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def q_loss(self, experiences: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
         """Return the TD loss [], its gradient by the Q values, the Q values [B, A] and actions."""
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actions = actions.long()
+        actions = as_integers(actions)
         q = self.policy
         next_q = q.infer(next_states, target=True)
-        if self.double:
-            best = q.infer(next_states).argmax(1, keepdim=True)
-            next_values = next_q.gather(1, best)
-        else:
-            next_values = next_q.amax(1, keepdim=True)
+        best = (q.infer(next_states) if self.double else next_q).argmax(1)
+        next_values = next_q[losses.rows(next_q), best]
         targets = losses.td_target(rewards, dones, next_values, self.gamma)
         values = q.forward(states)
         return *losses.q_learning(values, actions, targets), values, actions
 
+    @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step on the TD error of a batch, move the target, and return the loss."""
         loss, gradient, _, _ = self.q_loss(experiences)
         return self.descend(loss, gradient)
 
-    def descend(self, loss: Tensor, gradient: Tensor) -> float:
+    def descend(self, loss: Any, gradient: Any) -> float:
         """Step along the gradient of ``loss`` by the Q values, move the target, return the loss."""
         q = self.policy
         q.backward(gradient)
         q.step()
         q.soft_update(self.tau)
         self.learn_count += 1
-        return loss.item()
+        return float(loss)

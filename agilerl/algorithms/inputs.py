@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Self, overload
 
+import numpy as np
 import torch
 
 from agilerl.errors import EnvError, check_int, check_sizes
 
 Tensor = torch.Tensor
+#: A NumPy array or a torch tensor.
+Array = Any
 
 
 class PositiveInt:
@@ -35,7 +38,14 @@ def check_state_dim(state_dim: Any) -> tuple[int, ...]:
     return (check_int("state_dim", state_dim),)
 
 
-def check_observations(states: Tensor, shape: tuple[int, ...]) -> None:
+def to_array(x: Any) -> Any:
+    """Return a tensor, on any device, or numbers as a NumPy array; no copy where none is needed."""
+    if isinstance(x, np.ndarray):
+        return x
+    return x.numpy(force=True) if isinstance(x, Tensor) else np.asarray(x)
+
+
+def check_observations(states: Array, shape: tuple[int, ...]) -> None:
     """Raise ``EnvError`` unless ``states`` are observations of ``shape``, [N, *shape]."""
     if states.shape[1:] != shape:
         raise EnvError(
@@ -44,25 +54,36 @@ def check_observations(states: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
-def one_hot(states: Tensor, count: int) -> Tensor:
+def as_floats(x: Array) -> Array:
+    """Return a batch as float32."""
+    if isinstance(x, np.ndarray):
+        return x if x.dtype == np.float32 else x.astype(np.float32)
+    return x.float()
+
+
+def as_observations(states: Array) -> Array:
+    """Return a batch of observations as float32; uint8 images stay as they are."""
+    return states if states.dtype in (np.uint8, torch.uint8) else as_floats(states)
+
+
+def as_integers(x: Array) -> Array:
+    """Return the numbers in a batch as integers [B]."""
+    x = x.reshape(-1)
+    return x.astype(np.int64) if isinstance(x, np.ndarray) else x.long()
+
+
+def one_hot(states: Array, count: int) -> Array:
     """Return discrete states [N] or [N, 1] as float rows [N, count].
 
     Raises:
         EnvError: if one is no integer in 0..count-1.
     """
-    given = states.reshape(-1)
-    states = given.long()
-    if not bool(((states == given) & (states >= 0) & (states < count)).all()):
+    given = torch.as_tensor(states).reshape(-1)
+    integers = given.long()
+    if not bool(((integers == given) & (integers >= 0) & (integers < count)).all()):
         raise EnvError(
             f"state: expected integers in 0..{count - 1} (one_hot=True), got"
             f" {given.min().item():g}..{given.max().item():g}."
         )
-    return torch.nn.functional.one_hot(states, count).float()
-
-
-def as_columns(values: Any, device: torch.device) -> Tensor:
-    """Return values [B] or [B, N] of a batch as float32 [B, 1] or [B, N] on the device."""
-    column: Tensor = torch.as_tensor(values)
-    if column.dtype != torch.float32 or column.device != device:
-        column = column.to(device, torch.float32)
-    return column if column.dim() == 2 else column.reshape(len(column), -1)
+    rows = torch.nn.functional.one_hot(integers, count).float()
+    return rows.numpy() if isinstance(states, np.ndarray) else rows

@@ -1,71 +1,99 @@
 """Losses as pure functions: the mean over a batch, and its gradient by the network's outputs.
 
-The pairs ``(loss, gradient)`` are tested against autograd.
+One text serves NumPy arrays (the CPU kernel) and torch tensors (autograd, any device).  The pairs
+``(loss, gradient)`` are tested against autograd.  B transitions, A actions.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
+import numpy as np
 import torch
 
-Tensor = torch.Tensor
+#: A NumPy array or a torch tensor.
+Array = Any
 
 
-def td_target(rewards: Tensor, dones: Tensor, next_values: Tensor, discount: float) -> Tensor:
-    """Return the one-step targets ``r + discount * (1 - done) * V(s')``; all are [B, 1].
+def namespace(x: Array) -> ModuleType:
+    """Return the library of an array: NumPy or torch."""
+    return np if isinstance(x, np.ndarray) else torch
+
+
+def td_target(rewards: Array, dones: Array, next_values: Array, discount: float) -> Array:
+    """Return the one-step targets ``r + discount * (1 - done) * V(s')``; all are [B].
 
     ``done`` is 1 only where the episode *terminated*: a time limit does not cut the bootstrap.
     """
-    return torch.addcmul(rewards, torch.rsub(dones, 1), next_values, value=discount)
+    return rewards + (1 - dones) * (discount * next_values)
 
 
-def q_learning(q: Tensor, actions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def q_learning(q: Array, actions: Array, targets: Array) -> tuple[Array, Array]:
     """Squared TD error of the Q values of the actions taken (Mnih et al. 2015, without clipping).
 
     Args:
         q: Q values of all actions, [B, A].
-        actions: integer actions taken, [B, 1].
-        targets: what their Q values should be, [B, 1].
+        actions: integer actions taken, [B].
+        targets: what their Q values should be, [B].
 
     Returns:
         The mean of ``(Q(s, a) - target)**2`` [] and its gradient by ``q`` [B, A].
     """
-    td_error = q.gather(1, actions).sub_(targets)
-    gradient = torch.zeros_like(q).scatter_(1, actions, td_error * (2 / q.shape[0]))
-    return td_error.square().mean(), gradient
+    taken = rows(q), actions
+    td_error = q[taken] - targets
+    gradient = namespace(q).zeros_like(q)
+    gradient[taken] = td_error * (2 / len(q))
+    return mean_square(td_error), gradient
 
 
-def conservative(q: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+def conservative(q: Array, actions: Array) -> tuple[Array, Array]:
     """Penalty of CQL(H) (Kumar et al. 2020, eq. 4): ``logsumexp(Q(s, .)) - Q(s, a)``.
 
     It pushes down the Q values of actions that the data does not show.
 
     Args:
         q: Q values of all actions, [B, A].
-        actions: integer actions of the data, [B, 1].
+        actions: integer actions of the data, [B].
 
     Returns:
         The mean penalty [] and its gradient by ``q`` [B, A].
     """
-    log_softmax = q.log_softmax(1)
-    penalty = -log_softmax.gather(1, actions)
-    gradient = log_softmax.exp().scatter_add_(1, actions, torch.full_like(penalty, -1.0))
-    return penalty.mean(), gradient.div_(q.shape[0])
+    xp = namespace(q)
+    taken = rows(q), actions
+    below = q - xp.amax(q, axis=1, keepdims=True)
+    weights = xp.exp(below)
+    total = weights.sum(axis=1, keepdims=True)
+    penalty = xp.log(total[:, 0]) - below[taken]
+    gradient = weights / total
+    gradient[taken] -= 1
+    return penalty.mean(), gradient * (1 / len(q))
 
 
-def squared_error(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared error of a critic, ``values`` and ``targets`` being [B, 1].
+def squared_error(values: Array, targets: Array) -> tuple[Array, Array]:
+    """Squared error of a critic, ``values`` and ``targets`` being [B].
 
     Returns:
-        The mean of ``(value - target)**2`` [] and its gradient by ``values`` [B, 1].
+        The mean of ``(value - target)**2`` [] and its gradient by ``values`` [B].
     """
     error = values - targets
-    return error.square().mean(), error * (2 / values.shape[0])
+    return mean_square(error), error * (2 / len(values))
 
 
-def policy_gradient(values: Tensor) -> tuple[Tensor, Tensor]:
+def policy_gradient(values: Array) -> tuple[Array, Array]:
     """Deterministic policy gradient (Lillicrap et al. 2016): the actor minimises ``-Q(s, pi(s))``.
 
     Returns:
-        The mean of ``-values`` [] and its gradient by ``values`` [B, 1].
+        The mean of ``-values`` [] and its gradient by ``values`` [B].
     """
-    return -values.mean(), torch.full_like(values, -1.0 / values.shape[0])
+    return -values.mean(), namespace(values).full_like(values, -1 / len(values))
+
+
+def rows(q: Array) -> Array:
+    """Return the numbers of the rows of ``q``."""
+    return namespace(q).arange(len(q), device=q.device)
+
+
+def mean_square(x: Array) -> Array:
+    """Return the mean of the squares of ``x`` [B]."""
+    return x @ x / len(x)

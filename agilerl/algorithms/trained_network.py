@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from agilerl.algorithms.inputs import to_array
 from agilerl.algorithms.optimizer_state import adopt, carry_moments, fits, moments_of, rest_of
 from agilerl.errors import CheckpointError
 from agilerl.networks import mlp_kernel
@@ -22,7 +25,8 @@ class TrainedNetwork:
 
     An algorithm's ``learn`` is one text over the verbs ``forward``, ``backward`` (or
     ``input_gradient``), ``step`` and ``soft_update``.  Plain MLPs on the CPU run them on the
-    kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same.
+    kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same.  The
+    verbs take NumPy arrays or tensors, and give back the kind that they were given.
 
     The module may be edited in place at any time.  Before its next use, target and moments
     follow the edit, so that the optimiser always holds exactly the live parameters.
@@ -45,6 +49,8 @@ class TrainedNetwork:
         self._graph: tuple[tuple[Tensor, ...], Tensor] | None = None
         self._width = 0
         self._alone = isinstance(module, EvolvableNetwork)
+        #: what the last call did if it saw the kernel bound, so that the next need not look again
+        self._last = ""
         if target_of is not None:
             self._target = copy.deepcopy(module.get_submodule(target_of)).requires_grad_(False)
         if lr is not None:
@@ -164,11 +170,12 @@ class TrainedNetwork:
 
     # --------------------------------------------------------------------------------------- verbs
 
-    def _bound(self) -> MLPKernel | None:
+    def _bound(self, after: str = "asked") -> MLPKernel | None:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
+        checked, self._last = self._last == after, ""
         if not mlp_kernel.enabled:
             return None
-        if self._kernel is None or not self._kernel.net.holds():
+        if self._kernel is None or not (checked or self._kernel.net.holds()):
             self._kernel = None
             if MLPKernel.serves(self._module, trained=self._optimizer is not None):
                 self._reconcile()
@@ -184,56 +191,74 @@ class TrainedNetwork:
                 self._target_kernel = MLPKernel(self._target, None)
         return self._target_kernel
 
-    def infer(self, *inputs: Tensor, target: bool = False) -> Tensor:
+    @property
+    def on_kernel(self) -> bool:
+        """Whether the kernel serves the network, so that NumPy arrays are what it is fastest on."""
+        self.follow()
+        self._last = ""
+        served = self._bound() is not None
+        self._last = "asked" if served else ""
+        return served
+
+    def infer(self, *inputs: Any, target: bool = False) -> Any:
         """Return the outputs of the network (or of its target) without a graph."""
         self.follow()
         kernel = self._bound_target() if target else self._bound()
         if kernel is not None:
-            return kernel.forward(joined(inputs, kernel.dtype))
+            return like(kernel.forward(joined(inputs, kernel.dtype)), inputs[0])
         if target:
             self._reconcile()
         with torch.no_grad():
-            outputs: Tensor = (self.target if target else self._module)(*inputs)
-            return outputs
+            outputs = (self.target if target else self._module)(*self._tensors(inputs))
+        return like(outputs, inputs[0])
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Any:
         """Return the outputs, detached, and keep what one ``backward`` needs."""
         self.follow()
         kernel = self._bound() if self._optimizer is not None else None
         if kernel is not None:
             self._graph = None
             self._width = inputs[-1].shape[1]
-            return kernel.forward(joined(inputs, kernel.dtype), keep=True)
-        leaves = tuple(x.detach().requires_grad_(x.is_floating_point()) for x in inputs)
+            return like(kernel.forward(joined(inputs, kernel.dtype), keep=True), inputs[0])
+        tensors = self._tensors(inputs)
+        leaves = tuple(x.detach().requires_grad_(x.is_floating_point()) for x in tensors)
         outputs: Tensor = self._module(*leaves)
         self._graph = leaves, outputs
-        return outputs.detach()
+        return like(outputs.detach(), inputs[0])
 
-    def backward(self, grad_outputs: Tensor) -> None:
+    def backward(self, grad_outputs: Any) -> None:
         """Set the parameters' gradients, from that of the last ``forward``'s outputs."""
         if self._graph is None:
             assert self._kernel is not None, "backward() follows forward()"
-            self._kernel.backward(grad_outputs)
+            self._kernel.backward(to_array(grad_outputs))
             return
         for parameter in self._module.parameters():
             parameter.grad = None  # also of what was frozen since
         params = [p for p in self._module.parameters() if p.requires_grad]
-        grads = torch.autograd.grad(self._graph[1], params, grad_outputs, allow_unused=True)
+        above = self._tensors([grad_outputs])
+        grads = torch.autograd.grad(self._graph[1], params, above, allow_unused=True)
         for parameter, grad in zip(params, grads, strict=True):
             parameter.grad = grad
 
-    def input_gradient(self, grad_outputs: Tensor) -> Tensor:
+    def input_gradient(self, grad_outputs: Any) -> Any:
         """Return the gradient of the last input of ``forward``; the parameters keep theirs."""
         if self._graph is None:
             assert self._kernel is not None, "input_gradient() follows forward()"
-            return self._kernel.input_gradient(grad_outputs, self._width)
+            gradient = self._kernel.input_gradient(to_array(grad_outputs), self._width)
+            return like(gradient, grad_outputs)
         leaves, outputs = self._graph
-        return torch.autograd.grad(outputs, leaves[-1], grad_outputs)[0]
+        (of_input,) = torch.autograd.grad(outputs, leaves[-1], self._tensors([grad_outputs]))
+        return like(of_input, grad_outputs)
+
+    def _tensors(self, inputs: Sequence[Any]) -> list[Tensor]:
+        device = next(self._module.parameters()).device
+        return [torch.as_tensor(x, device=device) for x in inputs]
 
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` set."""
         if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
             self._kernel.step()
+            self._last = "stepped"
             return
         self._graph = None
         self.optimizer.step()
@@ -247,7 +272,7 @@ class TrainedNetwork:
 
     def soft_update(self, tau: float) -> None:
         """Move the target: ``target <- target + tau * (online - target)``."""
-        kernel, target_kernel = self._bound(), self._bound_target()
+        kernel, target_kernel = self._bound(after="stepped"), self._bound_target()
         if kernel is not None and target_kernel is not None:
             target_kernel.net.flat.lerp_(kernel.net.flat, tau)
             return
@@ -324,16 +349,23 @@ class TrainedNetwork:
             self.lr = float(state["lr"])
 
 
-def joined(inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
-    """Return the inputs of an MLP as one [B, N]: a second input stands in front of the first."""
-    x = inputs[0]
-    if x.requires_grad:
-        x = x.detach()
-    if x.dim() != 2:
-        x = x.flatten(1)
+def joined(inputs: Sequence[Any], dtype: Any) -> Any:
+    """Return the inputs of an MLP as one array [B, N]: a second one goes in front of the first."""
+    x = to_array(inputs[0])
+    if x.ndim != 2:
+        x = x.reshape(len(x), -1)
     if x.dtype != dtype:
-        x = x.to(dtype)
-    return x if len(inputs) == 1 else torch.cat([inputs[1].detach(), x], dim=1)
+        x = x.astype(dtype)
+    if len(inputs) == 1:
+        return x
+    return np.concatenate([to_array(inputs[1]).astype(dtype, copy=False), x], axis=1)
+
+
+def like(x: Any, given: Any) -> Any:
+    """Return an array or a tensor as the kind that was given."""
+    if isinstance(given, np.ndarray):
+        return to_array(x)
+    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
 def plain_shape(network: EvolvableNetwork) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Forward, backward, Adam and soft update of plain MLPs in a few large operations on a CPU.
 
-For networks of this size autograd's bookkeeping costs more than the arithmetic.  The kernel lays
-all parameters of a network into one flat vector, its target's into another, and Adam's moments
-into two more.  The torch modules and the optimiser keep their per-layer tensors as *views* of
-that memory, so there is one truth.  Before each use the kernel checks that they still are:
-after a deep copy, ``load_state_dict(assign=True)``, ``.to(...)`` or an edit they are not, and
-the kernel is bound anew, or steps aside for autograd.
+For networks of this size the bookkeeping of autograd, and of each torch operation, costs more than
+the arithmetic.  The kernel lays all parameters of a network into one flat vector, its target's
+into another, and Adam's moments into two more.  The torch modules and the optimiser keep their
+per-layer tensors as *views* of that memory, and NumPy's arrays are views of it too, so there is one
+truth.  Before each use the kernel checks that they still are: after a deep copy,
+``load_state_dict(assign=True)``, ``.to(...)`` or an edit they are not, and the kernel is bound
+anew, or steps aside for autograd.
 
 ``enabled`` (or the environment variable ``AGILERL_MLP_KERNEL=0``) turns the kernel off.
 """
@@ -18,31 +19,48 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
 import torch
 from torch import nn
 
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 
 Tensor = torch.Tensor
+Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Whether plain MLPs on the CPU use the kernel.
 enabled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "0"
 
 _aten = torch.ops.aten
-_threshold_backward = _aten.threshold_backward.default
 TRAINED = attrgetter("requires_grad")
+DTYPES = (torch.float32, torch.float64)
 
 
 class Activation(NamedTuple):
-    """An activation, in place where it can be; None is the identity.
+    """An activation of arrays, in place where it can be; None is the identity.
 
     Its gradient is a function of the gradient above it and of its output, or of its input where
     ``keeps_input``.
     """
 
-    value: Callable[[Tensor], Tensor] | None
-    gradient: Callable[[Tensor, Tensor], Tensor] | None
+    value: Callable[[Array], Array] | None
+    gradient: Callable[[Array, Array], Array] | None
     keeps_input: bool = False
+
+
+def by_torch(value: Any, gradient: Any, keeps_input: bool = False) -> Activation:
+    """Return an activation that torch computes, on the arrays' own memory."""
+    view = torch.from_numpy
+    return Activation(
+        lambda z: value(view(z)).numpy(),
+        lambda grad, kept: gradient(view(grad), view(kept)).numpy(),
+        keeps_input,
+    )
+
+
+def _relu_gradient(grad: Array, y: Array) -> Array:
+    gradient: Array = grad * (y > 0)
+    return gradient
 
 
 def _softsign_gradient(grad: Tensor, z: Tensor) -> Tensor:
@@ -51,7 +69,7 @@ def _softsign_gradient(grad: Tensor, z: Tensor) -> Tensor:
 
 def prelu(slope: Tensor) -> Activation:
     """Return PReLU with its parameter [1]; the kernel sees to the parameter's gradient."""
-    return Activation(
+    return by_torch(
         lambda z: torch.prelu(z, slope),
         lambda grad, z: _aten._prelu_kernel_backward(grad, z, slope)[0],
         keeps_input=True,
@@ -61,26 +79,24 @@ def prelu(slope: Tensor) -> Activation:
 KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
     None: Activation(None, None),
     "linear": Activation(None, None),
-    "relu": Activation(torch.relu_, lambda grad, y: _threshold_backward(grad, y, 0)),
-    "tanh": Activation(torch.tanh_, lambda grad, y: _aten.tanh_backward(grad, y)),
-    "sigmoid": Activation(torch.sigmoid_, lambda grad, y: _aten.sigmoid_backward(grad, y)),
-    "elu": Activation(
-        lambda z: nn.functional.elu_(z),
+    "relu": Activation(lambda z: np.maximum(z, 0, out=z), _relu_gradient),
+    "tanh": by_torch(torch.tanh_, _aten.tanh_backward),
+    "sigmoid": by_torch(torch.sigmoid_, _aten.sigmoid_backward),
+    "elu": by_torch(
+        nn.functional.elu_,
         lambda grad, y: _aten.elu_backward(grad, 1.0, 1.0, 1.0, True, y),
     ),
-    "lrelu": Activation(
+    "lrelu": by_torch(
         lambda z: nn.functional.leaky_relu_(z, 0.01),
         lambda grad, y: _aten.leaky_relu_backward(grad, y, 0.01, True),
     ),
-    "gelu": Activation(
-        nn.functional.gelu, lambda grad, z: _aten.gelu_backward(grad, z), keeps_input=True
-    ),
-    "softplus": Activation(
+    "gelu": by_torch(nn.functional.gelu, _aten.gelu_backward, keeps_input=True),
+    "softplus": by_torch(
         nn.functional.softplus,
         lambda grad, z: _aten.softplus_backward(grad, z, 1.0, 20.0),
         keeps_input=True,
     ),
-    "softsign": Activation(nn.functional.softsign, _softsign_gradient, keeps_input=True),
+    "softsign": by_torch(nn.functional.softsign, _softsign_gradient, keeps_input=True),
 }
 
 
@@ -190,31 +206,33 @@ class FlatAdam:
 
 
 class Layer(NamedTuple):
-    """A linear layer and what follows it, as views of the flat memory.
+    """A linear layer and what follows it, as arrays in the flat memory.
 
     The gradients are None where the network is not trained; ``slope`` is PReLU's parameter.
     """
 
-    weight: Tensor
-    turned: Tensor
-    bias: Tensor
+    weight: Array
+    turned: Array
+    bias: Array
     activation: Activation
-    weight_grad: Tensor | None
-    bias_grad: Tensor | None
+    weight_grad: Array | None
+    bias_grad: Array | None
     slope: Tensor | None
     slope_grad: Tensor | None
 
 
 class MLPKernel:
-    """The verbs of one plain MLP; no tensor in here needs a gradient of autograd's."""
+    """The verbs of one plain MLP, on arrays in the memory of its torch modules."""
 
     def __init__(self, module: EvolvableMLP, optimizer: torch.optim.Adam | None) -> None:
         self.net = FlatModule(module)
-        self.dtype = self.net.flat.dtype
+        self.dtype = self.net.flat.numpy().dtype
         self.adam = None if optimizer is None else FlatAdam(optimizer, self.net)
         names = [name for name, _ in module.layers.named_parameters()]
         views = dict(zip(names, self.net.views, strict=True))
         grads = dict(zip(names, self.adam.grads, strict=True)) if self.adam else {}
+        arrays = {name: view.numpy() for name, view in views.items()}
+        array_grads = {name: view.numpy() for name, view in grads.items()}
         depth = len(module.spec.hidden_size)
         self.layers: list[Layer] = []
         for i in range(depth + 1):
@@ -222,18 +240,19 @@ class MLPKernel:
             name = module.spec.activation if i < depth else module.spec.output_activation
             self.layers.append(
                 Layer(
-                    weight=views[f"{linear}.weight"],
-                    turned=views[f"{linear}.weight"].t(),
-                    bias=views[f"{linear}.bias"],
+                    weight=arrays[f"{linear}.weight"],
+                    turned=arrays[f"{linear}.weight"].T,
+                    bias=arrays[f"{linear}.bias"],
                     activation=prelu(views[slope]) if slope in views else KERNEL_ACTIVATIONS[name],
-                    weight_grad=grads.get(f"{linear}.weight"),
-                    bias_grad=grads.get(f"{linear}.bias"),
+                    weight_grad=array_grads.get(f"{linear}.weight"),
+                    bias_grad=array_grads.get(f"{linear}.bias"),
                     slope=views.get(slope),
                     slope_grad=grads.get(slope),
                 )
             )
         #: what the last forward pass kept for the backward pass: inputs and z or y of each layer
-        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.kept: list[tuple[Array, Array]] = []
+        self.ones = np.ones(0, self.dtype)
 
     @staticmethod
     def serves(module: nn.Module | None, trained: bool) -> TypeGuard[EvolvableMLP]:
@@ -243,18 +262,19 @@ class MLPKernel:
             and not module.spec.layer_norm
             and not any(hooks_of(module))
             and all(
-                p.device.type == "cpu" and p.dtype.is_floating_point and p.requires_grad == trained
+                p.device.type == "cpu" and p.dtype in DTYPES and p.requires_grad == trained
                 for p in module.parameters()
             )
         )
 
-    def forward(self, x: Tensor, keep: bool = False) -> Tensor:
+    def forward(self, x: Array, keep: bool = False) -> Array:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
         kept = []
         for layer in self.layers:
             value, _, keeps_input = layer.activation
             inputs = x
-            z = x = torch.addmm(layer.bias, inputs, layer.turned)
+            z = x = np.dot(inputs, layer.turned)
+            np.add(z, layer.bias, out=z)
             if value is not None:
                 x = value(z)
             kept.append((inputs, z if keeps_input else x))
@@ -262,30 +282,28 @@ class MLPKernel:
             self.kept = kept
         return x
 
-    def _through_activation(self, i: int, grad: Tensor, parameters: bool) -> Tensor:
+    def _through_activation(self, i: int, grad: Array, parameters: bool) -> Array:
         """Return the gradient in front of the activation of layer ``i``."""
         layer, memory = self.layers[i], self.kept[i][1]
         if parameters and layer.slope_grad is not None:
-            _, slope = _aten._prelu_kernel_backward(grad, memory, layer.slope)
+            _, slope = _aten._prelu_kernel_backward(
+                torch.from_numpy(grad), torch.from_numpy(memory), layer.slope
+            )
             torch.sum(slope, (0, 1), out=layer.slope_grad[0])
         gradient = layer.activation.gradient
         return grad if gradient is None else gradient(grad, memory)
 
-    def backward(self, grad: Tensor) -> None:
+    def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
+        if len(self.ones) != len(grad):
+            self.ones = np.ones(len(grad), self.dtype)
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             grad = self._through_activation(i, grad, True)
-            inputs, weight_grad = self.kept[i][0], layer.weight_grad
-            assert weight_grad is not None
-            # The product whose rows are long is several times faster on a CPU.
-            if inputs.shape[1] >= grad.shape[1]:
-                torch.mm(grad.t(), inputs, out=weight_grad)
-            else:
-                weight_grad.copy_(torch.mm(inputs.t(), grad).t())
-            torch.sum(grad, 0, out=layer.bias_grad)
+            np.dot(grad.T, self.kept[i][0], out=layer.weight_grad)
+            np.dot(self.ones, grad, out=layer.bias_grad)  # a sum over the batch
             if i:
-                grad = torch.mm(grad, layer.weight)
+                grad = np.dot(grad, layer.weight)
 
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` wrote."""
@@ -294,10 +312,10 @@ class MLPKernel:
             self.adam.bind()
         self.adam.step()
 
-    def input_gradient(self, grad: Tensor, columns: int) -> Tensor:
+    def input_gradient(self, grad: Array, columns: int) -> Array:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""
         for i in reversed(range(len(self.layers))):
             grad = self._through_activation(i, grad, False)
             weight = self.layers[i].weight if i else self.layers[0].weight[:, :columns]
-            grad = torch.mm(grad, weight)
+            grad = np.dot(grad, weight)
         return grad

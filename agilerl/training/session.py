@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
+from agilerl.threads import one_thread
 from agilerl.training.evolution import (
     CHECK_EPISODES,
     CountedEnv,
@@ -107,7 +106,7 @@ class Settings:
 
 @contextmanager
 def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
-    """Run small networks on one thread of torch, and restore what was set.
+    """Run small networks on one thread, and restore what was set.
 
     On a busy machine two threads on small networks are many times slower than one.
     """
@@ -115,13 +114,8 @@ def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
     networks = [net.module for agent in own for net in agent.networks.values()]
     small = all(sum(p.numel() for p in net.parameters()) < SMALL_NETWORK for net in networks)
     dense = all(p.dim() < 4 for net in networks for p in net.parameters())
-    before = torch.get_num_threads()
-    if networks and small and dense:
-        torch.set_num_threads(1)
-    try:
+    with one_thread() if networks and small and dense else nullcontext():
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run(

@@ -48,13 +48,13 @@ def first_gradients(agent: Any, name: str) -> list[torch.Tensor]:
 
 def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
     """Return the loss of DQN or CQN, written out with autograd from the papers."""
-    states, actions, rewards, next_states, dones = agent.unpack(batch)
+    states, actions, rewards, next_states, dones = map(torch.as_tensor, agent.unpack(batch))
     rewards, dones = rewards.double(), dones.double()
     with torch.no_grad():
         next_q = agent.actor_target(next_states)
         chooser = agent.actor(next_states) if agent.double else next_q
         value = next_q[torch.arange(len(next_q)), chooser.argmax(1)]
-        target = rewards[:, 0] + agent.gamma * (1 - dones[:, 0]) * value
+        target = rewards + agent.gamma * (1 - dones) * value
     q = agent.actor(states)
     taken = q[torch.arange(len(q)), actions[:, 0].long()]
     loss = torch.nn.functional.mse_loss(taken, target)
@@ -65,8 +65,8 @@ def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
 
 def critic_loss(agent: Any, batch: list[torch.Tensor], rng: Any) -> torch.Tensor:
     """Return the loss of DDPG's critic; its actions are in [-1, 1]."""
-    states, actions, rewards, next_states, dones = agent.unpack(batch)
-    rewards, dones = rewards.double(), dones.double()
+    states, actions, rewards, next_states, dones = map(torch.as_tensor, agent.unpack(batch))
+    rewards, dones = rewards.double()[:, None], dones.double()[:, None]
     noise = torch.from_numpy(rng.standard_normal(actions.shape, dtype="float32"))
     with torch.no_grad():
         policy = agent.actor_target(next_states) + (0.2 * noise).clamp(-0.5, 0.5)
@@ -95,7 +95,7 @@ def test_the_gradients_of_every_algorithm_are_those_of_its_papers_loss(
     for value, right in zip(first_gradients(agent, part), expected, strict=True):
         assert relative_error(value, right) < PRECISION
     if name.startswith("DDPG"):  # the actor climbed the critic as it was after its step
-        states = agent.unpack(batch)[0]
+        states = torch.as_tensor(agent.unpack(batch)[0])
         climb = -agent.critic(states, reference.actor(states)).mean()
         expected = torch.autograd.grad(climb, list(reference.actor.parameters()))
         for value, right in zip(first_gradients(agent, "actor"), expected, strict=True):
