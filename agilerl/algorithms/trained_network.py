@@ -116,7 +116,7 @@ class TrainedNetwork:
         for prefix, edit in edits:
             target = self._target_part(prefix)
             if target is not None:
-                target.apply(edit)
+                target.apply_edit(edit)
                 target.requires_grad_(False)
             carry_moments(moments, edit, f"{prefix}.layers." if prefix else "layers.")
         for network in self.evolvables:

@@ -199,7 +199,7 @@ class Mutations:
         except EditRefused as refusal:
             return f"none ({method}: {refusal})"
         for network, edit in zip(networks, edits, strict=True):
-            network.apply(edit)
+            network.apply_edit(edit)
         for owned in agent.networks.values():
             owned.follow()
         choice = ", ".join(f"{value}" for value in first.choice.values())

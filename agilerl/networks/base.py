@@ -127,10 +127,10 @@ class EvolvableNetwork(nn.Module, ABC):
         except EditRefused as refusal:
             logger.info("%s left out: %s", method, refusal)
             return None
-        self.apply(edit)
+        self.apply_edit(edit)
         return edit.choice
 
-    def apply(self, edit: Edit) -> None:  # type: ignore[override]
+    def apply_edit(self, edit: Edit) -> None:
         """Take the shape that ``edit`` describes, with this network's own parameters."""
         like = next(self.parameters())
         values = edit.carry(self.named_tensors(), False)

@@ -161,8 +161,8 @@ def test_an_edit_beyond_a_limit_is_left_out(method: str, limits: dict[str, int])
 def test_an_edit_pickles_and_makes_the_same_change_elsewhere(method: str) -> None:
     net, other = small(), small()
     edit = net.plan(method, generator(3))
-    net.apply(edit)
-    other.apply(pickle.loads(pickle.dumps(edit)))
+    net.apply_edit(edit)
+    other.apply_edit(pickle.loads(pickle.dumps(edit)))
     assert net.spec == other.spec
     ours, theirs = net.named_tensors(), other.named_tensors()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -185,7 +185,7 @@ def test_adam_and_target_follow_every_edit(method: str) -> None:
     net = trained.module
     assert isinstance(net, EvolvableGPT)
     edit = net.plan(method, generator(3))
-    net.apply(edit)
+    net.apply_edit(edit)
     assert [id(p) for p in trained.optimizer.param_groups[0]["params"]] == [
         id(p) for p in net.parameters()
     ]

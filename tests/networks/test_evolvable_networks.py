@@ -121,6 +121,14 @@ def test_new_units_are_alive_they_learn(method: str, layer_norm: bool) -> None:
 # ------------------------------------------------------------------------------------------- others
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_apply_is_that_of_torch_modules(case: NetworkCase) -> None:
+    network, seen = case.make(), []
+    network.apply(seen.append)
+    assert set(seen) == set(network.modules())
+    assert network.journal is None
+
+
 def test_output_vanish_scales_the_last_layers_initial_weights_by_a_tenth() -> None:
     for make in (mlp, cnn):
         small, full = make(output_vanish=True), make(output_vanish=False)
