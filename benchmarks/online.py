@@ -2,7 +2,8 @@
 
 The real ``train()``: six DQN agents with [32, 32] hidden units, 16 environments, batches of 256,
 one learning step a vector step, epsilon 0.1, a full replay buffer, evolution left out, one thread.
-Light wrappers around the environments, the agents and the buffer say where the time goes.
+Light wrappers around the environments, the agents and the buffer say where the time goes; turns
+that are compared with others go without them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.peers import measure
 
 ENVS = ("LunarLander-v3", "CartPole-v1")
 FIELDS = ["state", "action", "reward", "next_state", "done"]
+PARTS_OF_OURS = "parts"
 PARTS = ("env", "act", "insert", "sample", "learn")
 
 
@@ -31,13 +33,15 @@ class Stopwatch:
     one as well.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] | None) -> None:
+        self.clock = clock  # None measures nothing, and costs nothing
         self.seconds: dict[str, float] = dict.fromkeys((*PARTS, "floor"), 0.0)
 
     def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``call`` so that its time counts as ``part``."""
         seconds, clock = self.seconds, self.clock
+        if clock is None:
+            return call
 
         def measured(*args: Any, **kwargs: Any) -> Any:
             start = clock()
@@ -130,7 +134,7 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
     memory = ReplayBuffer(4, flags.memory_size, FIELDS, seed=0)
     fill_by_random_actions(env, memory)
     clock = time.perf_counter if flags.workers else time.process_time
-    watch, meter = Stopwatch(clock), measure.Meter(flags.seconds)
+    watch, meter = Stopwatch(None if flags.plain else clock), measure.Meter(flags.seconds)
     for single in getattr(env, "envs", ()):
         single.step = watch.timed("floor", single.step)
         single.reset = watch.timed("floor", single.reset)
@@ -205,7 +209,9 @@ def turns(env_name: str, flags: argparse.Namespace) -> dict[str, list[timing.Rep
     own = ["--measure", "--env", env_name, "--seconds", flags.seconds, "--workers", flags.workers]
     done: dict[str, list[timing.Report]] = {}
     for _ in range(flags.rounds):
-        done.setdefault(timing.OURS, []).append(timing.run_module("benchmarks.online", own))
+        done.setdefault(PARTS_OF_OURS, []).append(timing.run_module("benchmarks.online", own))
+        plain = timing.run_module("benchmarks.online", [*own, "--plain"])
+        done.setdefault(timing.OURS, []).append(plain)
         for peer in flags.against:
             report = timing.run_peer(peer, ["--env", env_name, "--seconds", flags.seconds])
             done.setdefault(peer, []).append(report)
@@ -218,8 +224,8 @@ def tables(flags: argparse.Namespace) -> str:
     peer_rows: list[Sequence[str]] = []
     for env_name in flags.envs:
         medians = {name: timing.median_of(r) for name, r in turns(env_name, flags).items()}
+        own_rows.append(own_row(env_name, medians.pop(PARTS_OF_OURS)))
         ours = medians.pop(timing.OURS)
-        own_rows.append(own_row(env_name, ours))
         if medians:
             peer_rows.append(peer_row(f"{env_name}, {timing.OURS}", ours, ours))
         for name, theirs in medians.items():
@@ -243,6 +249,7 @@ def main() -> None:
     timing_flags.add_argument("--population", type=int, default=6)
     timing_flags.add_argument("--workers", type=int, default=0, help="processes that step")
     timing_flags.add_argument("--against", nargs="*", choices=timing.PEERS, default=[])
+    timing_flags.add_argument("--plain", action="store_true", help="without the parts")
     timing_flags.add_argument("--measure", action="store_true", help="one turn, here; prints JSON")
     flags = timing_flags.parse_args()
     if flags.measure:
