@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self, overload
 
 import numpy as np
@@ -43,6 +44,25 @@ def to_array(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         return x
     return x.numpy(force=True) if isinstance(x, Tensor) else np.asarray(x)
+
+
+def joined(inputs: Sequence[Any], dtype: Any) -> Any:
+    """Return the inputs of an MLP as one array [B, N]: a second one goes in front of the first."""
+    x = to_array(inputs[0])
+    if x.ndim != 2:
+        x = x.reshape(len(x), -1)
+    if x.dtype != dtype:
+        x = x.astype(dtype)
+    if len(inputs) == 1:
+        return x
+    return np.concatenate([to_array(inputs[1]).astype(dtype, copy=False), x], axis=1)
+
+
+def like(x: Any, given: Any) -> Any:
+    """Return an array or a tensor as the kind that was given."""
+    if isinstance(given, np.ndarray):
+        return to_array(x)
+    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
 def check_observations(states: Array, shape: tuple[int, ...]) -> None:

@@ -6,11 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from agilerl.algorithms.inputs import to_array
+from agilerl.algorithms.inputs import joined, like, to_array
 from agilerl.algorithms.optimizer_state import adopt, carry_moments, fits, moments_of, rest_of
 from agilerl.errors import CheckpointError
 from agilerl.networks import mlp_kernel
@@ -347,25 +346,6 @@ class TrainedNetwork:
                     raise CheckpointError(f"the optimiser's moments of {name} have another shape")
             self._adopt(state["moments"], {"step": torch.tensor(float(state["steps"]))})
             self.lr = float(state["lr"])
-
-
-def joined(inputs: Sequence[Any], dtype: Any) -> Any:
-    """Return the inputs of an MLP as one array [B, N]: a second one goes in front of the first."""
-    x = to_array(inputs[0])
-    if x.ndim != 2:
-        x = x.reshape(len(x), -1)
-    if x.dtype != dtype:
-        x = x.astype(dtype)
-    if len(inputs) == 1:
-        return x
-    return np.concatenate([to_array(inputs[1]).astype(dtype, copy=False), x], axis=1)
-
-
-def like(x: Any, given: Any) -> Any:
-    """Return an array or a tensor as the kind that was given."""
-    if isinstance(given, np.ndarray):
-        return to_array(x)
-    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
 
 
 def plain_shape(network: EvolvableNetwork) -> dict[str, Any]:
