@@ -65,11 +65,12 @@ def find_names(where: str, present: Iterable[str]) -> dict[str, str]:
         if match is not None:
             found[name] = match
     listing = f"There are: {', '.join(map(repr, sorted(there))) or 'no fields at all'}."
+    unknown = [name for name in there if name not in found.values()]
     for name in REQUIRED:
         if name not in found:
             raise DatasetError(
                 f"{where}: {name}: missing; expected a field of that name (or"
-                f" {', '.join(ALIASES[name])}). {listing}{suggest(name, there)}"
+                f" {', '.join(ALIASES[name])}). {listing}{suggest(name, unknown)}"
             )
     if "terminals" not in found and not {"timeouts", "episode_terminals"} <= set(found):
         raise DatasetError(

@@ -57,10 +57,12 @@ def open_source(source: str | os.PathLike[str] | h5py.Group) -> Iterator[Source]
 def _check_file(path: Path) -> None:
     import h5py
 
+    if path.is_dir():
+        raise DatasetError(f"{path}: dataset: it is a directory; name a file in it.")
     if not path.is_file():
-        kind = "it is a directory" if path.is_dir() else "there is no such file"
         raise DatasetError(
-            f"{path}: dataset: {kind}; `python -m agilerl.data.collect --out {path}` makes one."
+            f"{path}: dataset: there is no such file; `python -m agilerl.data.collect --out {path}`"
+            " makes one."
         )
     if path.stat().st_size == 0:
         raise DatasetError(f"{path}: dataset: the file is empty; make it again.")

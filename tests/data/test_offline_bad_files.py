@@ -19,6 +19,14 @@ from tests.data.offline_cases import ROWS, changed, good, with_value, without, w
 
 CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a missing key lists what is there": (without("rewards"), r"rewards: missing.*'actions'"),
+    "a misspelt key is named": (
+        {**without("rewards"), "rewrads": good()["rewards"]},
+        r"rewards: missing.*Did you mean 'rewrads'\?",
+    ),
+    "a key that is in use is not suggested": (
+        without("actions"),
+        r"actions: missing.*'terminals'\.$",
+    ),
     "no ends": (without("terminals"), "terminals: missing, so there is no way to tell"),
     "ends that are never set": (changed(terminals=np.zeros(ROWS, bool)), "terminals: never set"),
     "unequal lengths": (changed(rewards=np.ones(7)), r"(?s)rewards +7.*terminals +12"),
