@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--updates", type=int, required=True)
     parser.add_argument("--hidden", type=int, nargs="+", required=True)
-    for name in ("lr", "gamma", "alpha"):
+    for name in ("lr", "gamma", "alpha", "tau"):
         parser.add_argument(f"--{name}", type=float, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--episodes", type=int, required=True)
@@ -48,6 +48,7 @@ def main() -> None:
         learning_rate=flags.lr,
         gamma=flags.gamma,
         alpha=flags.alpha,
+        target_update_interval=round(1 / flags.tau),
         encoder_factory=d3rlpy.models.VectorEncoderFactory(flags.hidden),
     ).create(device="cpu:0")
     clock, processor = time.perf_counter(), time.process_time()
