@@ -48,7 +48,7 @@ def main() -> None:
         learning_rate=flags.lr,
         gamma=flags.gamma,
         alpha=flags.alpha,
-        target_update_interval=round(1 / flags.tau),
+        target_update_interval=round(2 / flags.tau),
         encoder_factory=d3rlpy.models.VectorEncoderFactory(flags.hidden),
     ).create(device="cpu:0")
     clock, processor = time.perf_counter(), time.process_time()
