@@ -183,8 +183,8 @@ def test_on_a_tabular_process_it_finds_the_optimal_values_and_policy() -> None:
         ILQL,
         net_config={**NET, "n_layer": 1, "n_embd": 32, "dim_feedfwd": 64},
         action_length=1,
-        lr=3e-3,
-        tau=0.05,
+        lr=1e-2,
+        tau=0.1,
         gamma=GAMMA,
         expectile=0.98,
         beta=50.0,
@@ -192,8 +192,8 @@ def test_on_a_tabular_process_it_finds_the_optimal_values_and_policy() -> None:
         min_p=0.0,
     )
     games = every_game()
-    for update in range(700):
-        agent.schedule(1.0 if update < 500 else 0.2)
+    for update in range(250):
+        agent.schedule(1.0 if update < 175 else 0.2)
         agent.learn(games)
     reachable = {s for s in values if len(s) == 1 or REPLIES_X[s[1]] > 0 or s[2] == Y}
     assert len(reachable) == 6
