@@ -1,136 +1,240 @@
-"""Behavioural cloning and ILQL on Wordle: how well, how fast, and what Q has learnt.
+"""Behavioural cloning and ILQL on Wordle: how well, how fast, what Q has learnt, and evolution.
 
-    python -m benchmarks.language [--seeds 0 1 2] [--bc key=value ...] [--ilql key=value ...]
+    python -m benchmarks.language [--seeds 0 1 2] [--only bc ilql-0 ...] [--write]
 
-Trains the clone of ``configs/wordle/train_bc.yaml`` once and ILQL of ``train_iql.yaml`` from it
-once for each seed, and prints Markdown: time, the table of each run on fresh games, and the
-ranking test.  A clone that is in ``<out>/bench-bc`` already is taken as it is.
+It is done in pieces: ``bc`` is ``python run_bc_lm.py``, ``ilql-0`` is ``python run_ilql.py`` from
+that clone with seed 0, ``fixed-0.001-0`` a small model at that learning rate, and ``evolved-0`` a
+population of four such models.  What a finished piece gave is kept in ``<out>/bench-*.json`` and
+not measured again; a piece that was stopped goes on from its last evaluation.  Delete the files to
+begin anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from agilerl.algorithms.ilql import ILQL
 from agilerl.training.language_config import BCRunConfig, ILQLRunConfig
+from agilerl.training.language_loop import run
+from agilerl.training.language_run import Outcome
+from agilerl.training.language_start import start_agents
 from agilerl.training.language_task import wordle_task
 from agilerl.training.train_bc_lm import train as train_bc
 from agilerl.training.train_ilql import train as train_ilql
 from agilerl.training.yaml_config import read_config
-from agilerl.wordle.arena import score_table
-from agilerl.wordle.games import Games
+from agilerl.wordle.arena import Score
 from agilerl.wordle.generate import generate
-from agilerl.wordle.policies import candidates_after
-from agilerl.wordle.tokenizer import WordleTokenizer
-from agilerl.wordle.vocabulary import Vocabulary
+from benchmarks.language_q import correlation, ranking
+from benchmarks.timing import RESULTS, publish, table
 
-Words = tuple[int, int]
+Piece = dict[str, Any]
 
-
-def word_values(
-    agent: ILQL, prefixes: np.ndarray, words: np.ndarray, tokenizer: WordleTokenizer
-) -> np.ndarray:
-    """Return Q of the last letter of each word [N], behind prefixes [N, t] and its own letters."""
-    letters = words.astype(np.int64) + tokenizer.first_letter
-    texts = np.concatenate([prefixes, letters[:, :-1]], axis=1)
-    with torch.no_grad():
-        hidden = agent.lm.hidden(torch.from_numpy(texts))[:, -1]
-        q, _ = agent.values(hidden)
-        numbers = agent.actions.numbers(torch.from_numpy(letters[:, -1]))
-        return q.gather(1, numbers[:, None])[:, 0].numpy()
+RESULT = RESULTS / "language.md"
+BC_FILE, ILQL_FILE = "configs/wordle/train_bc.yaml", "configs/wordle/train_iql.yaml"
+#: The small model whose learning rate evolution has to find, and the learning rates held fixed.
+SMALL = ("model.n_embd=64", "train.updates=600", "train.eval_every=100", "train.warm_up=50")
+#: Of ILQL, as ``train_iql.yaml`` has it.
+FIXED_BETA = 32
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+START_RATE = 1e-3
 
 
-def pairs_of(vocabulary: Vocabulary, possible: np.ndarray) -> tuple[Words, Words] | None:
-    """Return (good, bad) words of two kinds in a state, None where there is nothing to tell apart.
+class Bench:
+    """Does pieces, once each.
 
-    The first pair are the possible answers that leave the fewest and the most words on average;
-    the second the good one and the first word that can't be the answer.
+    Args:
+        out: where runs and results go.
     """
-    answers = np.flatnonzero(possible)
-    ruled_out = np.flatnonzero(~possible)
-    left = np.array(
-        [(np.bincount(vocabulary.matrix[w, answers]) ** 2).sum() for w in answers], float
-    )
-    if len(answers) < 4 or not len(ruled_out) or left.max() - left.min() < len(answers):
-        return None
-    good = int(answers[left.argmin()])
-    return (good, int(answers[left.argmax()])), (
-        good,
-        int(ruled_out[len(answers) % len(ruled_out)]),
-    )
 
+    def __init__(self, out: Path) -> None:
+        self.out = out
 
-def ranking(
-    agent: ILQL, vocabulary: Vocabulary, tokenizer: WordleTokenizer, games: Games, turn: int
-) -> tuple[int, float, float]:
-    """Return the number of states after ``turn`` guesses, and the shares ranked rightly."""
-    states, pairs = [], []
-    for row in np.flatnonzero(games.turns > turn):
-        found = pairs_of(vocabulary, candidates_after(vocabulary, games.turns_of(row)[:turn]))
-        if found is not None:
-            states.append(row)
-            pairs.append(found)
-    chosen = games.select(np.array(states))
-    cut = Games(
-        chosen.hidden, chosen.letters, chosen.patterns, np.full(len(chosen), turn, dtype=np.int64)
-    )
-    prefixes = tokenizer.prefixes(cut)
-    table = np.array(pairs)  # [N, kind, good or bad]
-    shares = []
-    for kind in (0, 1):
-        good, bad = (
-            word_values(agent, prefixes, vocabulary.letters[table[:, kind, i]], tokenizer)
-            for i in (0, 1)
+    def settings(self, name: str, *more: str) -> list[str]:
+        """Return the overrides of a piece's run; it goes on if it was stopped."""
+        begun = (self.out / f"bench-{name}" / "run.pt").is_file()
+        resume = ["resume=true"] if begun else []
+        return [f"out={self.out}", f"name=bench-{name}", *more, *resume]
+
+    def piece(self, name: str, work: Callable[[], Piece]) -> Piece:
+        """Return what a piece gave, after doing it if that is not known."""
+        path = self.out / f"bench-{name}.json"
+        if not path.is_file():
+            print(f"{name} ...", flush=True)
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = work()
+            result["wall"], result["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(result, indent=1), "utf-8")
+        found: Piece = json.loads(path.read_text("utf-8"))
+        print(f"{name}: {found['wall']:.0f} s, {found['cpu']:.0f} s of CPU", flush=True)
+        return found
+
+    # ---------------------------------------------------------------------------------- the pieces
+
+    def bc(self) -> Piece:
+        """Return the scores of the clone."""
+        config = read_config(BCRunConfig, BC_FILE, self.settings("bc"))
+        return scores_of(train_bc(config))
+
+    def ilql(self, seed: int) -> Piece:
+        """Return the scores of ILQL, and what its Q has learnt."""
+        load = f"model.load={self.out}/bench-bc/best.pt"
+        settings = self.settings(f"ilql-{seed}", f"seed={seed}", load)
+        config = read_config(ILQLRunConfig, ILQL_FILE, settings)
+        outcome = train_ilql(config)
+        agent = outcome.agent
+        assert isinstance(agent, ILQL)
+        task = wordle_task(config)
+        games = generate(task.vocabulary, config.data.policy, 1000, seed + 1000)
+        ranks = [
+            [
+                turn,
+                *ranking(agent, task.vocabulary, task.tokenizer, games, turn),
+                correlation(agent, task.tokenizer, games, turn),
+            ]
+            for turn in (1, 2)
+        ]
+        return {**scores_of(outcome), "ranks": ranks, "beta": agent.beta}
+
+    def small(self, name: str, seed: int, rate: float, size: int) -> Piece:
+        """Return what a population of small clones reaches on games other than those it saw."""
+        settings = self.settings(
+            name, *SMALL, f"seed={seed}", f"agent.lr={rate}", f"population.size={size}"
         )
-        shares.append(float((good > bad).mean()))
-    return len(states), shares[0], shares[1]
+        config = read_config(BCRunConfig, BC_FILE, settings)
+        task = wordle_task(config)
+        state = run(
+            config, start_agents(config, task.tokenizer), task.dataset, task.arena, (), False
+        )
+        elite = state.best
+        score = Score.of(name, task.final.play(elite.getAction))
+        return {
+            "score": asdict(score),
+            "updates": config.train.updates * size,
+            "rate": rate,
+            "lr": elite.lr,
+            "shape": elite.lm.summary(),
+        }
+
+
+def scores_of(outcome: Outcome) -> Piece:
+    """Return the scores of a run as a piece."""
+    return {"scores": [asdict(score) for score in outcome.scores]}
+
+
+def score_rows(bc: Piece, ilql: dict[int, Piece]) -> list[Sequence[str]]:
+    """Return the rows of players: those of the clone's run, then ILQL of each seed."""
+    *players, gain = bc["scores"]
+    rows = [(s["name"], *show(s)) for s in players]
+    for seed, piece in ilql.items():
+        own = [s for s in piece["scores"] if s["name"].startswith("ILQL")]
+        rows += [(f"{s['name']}, seed {seed}", *show(s)) for s in own]
+    return [*rows, (gain["name"], *show(gain))]
+
+
+def seed_row(name: str, rewards: Sequence[float]) -> tuple[str, str, str]:
+    """Return the mean over seeds, with its 95 % interval (Student's t) if there are several."""
+    each = ", ".join(f"{reward:.2f}" for reward in rewards)
+    mean = f"{np.mean(rewards):.3f}"
+    if len(rewards) > 1:
+        t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(len(rewards), 2.6)
+        mean += f" +- {t * np.std(rewards, ddof=1) / len(rewards) ** 0.5:.3f}"
+    return name, mean, each
+
+
+def seed_rows(bc: Piece, ilql: dict[int, Piece]) -> list[Sequence[str]]:
+    """Return what the seeds give: ILQL, the same networks without Q, and the clone's best."""
+    clones = [s for s in bc["scores"] if s["name"].startswith("BC")]
+    best = max(clones, key=lambda s: s["reward"])
+    rows: list[Sequence[str]] = [seed_row(f"clone, best: {best['name']}", [best["reward"]])]
+    for words, name in (
+        ("beta 0 ", "trained on with ILQL, beta 0 (no use of Q)"),
+        (f"beta {FIXED_BETA} ", f"ILQL, beta {FIXED_BETA} for all"),
+        ("(chosen)", "ILQL, beta chosen on the evaluation games"),
+    ):
+        found = [named(piece, words)["reward"] for piece in ilql.values()]
+        rows.append(seed_row(name, found))
+    return rows
+
+
+def named(piece: Piece, words: str) -> dict[str, Any]:
+    """Return the first score of a piece whose name has ``words`` in it."""
+    found: dict[str, Any] = next(s for s in piece["scores"] if words in f"{s['name']} ")
+    return found
+
+
+def show(score: dict[str, Any]) -> tuple[str, str, str]:
+    """Return win rate, mean reward with its interval, and illegal guesses, for a table."""
+    reward = f"{score['reward']:.3f} +- {score['half_width']:.3f}"
+    return f"{score['win_rate']:.3f}", reward, f"{score['illegal']:.3f}"
+
+
+def small_rows(pieces: dict[str, Piece], seeds: Sequence[int]) -> list[Sequence[str]]:
+    """Return the rows of fixed learning rates and of evolution."""
+    rows: list[Sequence[str]] = []
+    for kind in [*(f"fixed-{rate:g}" for rate in RATES), "evolved"]:
+        found = [pieces[f"{kind}-{seed}"] for seed in seeds]
+        rates = ", ".join(f"{p['lr']:.1e}" for p in found)
+        rows.append((*seed_row(kind, [p["score"]["reward"] for p in found]), rates))
+    return rows
+
+
+def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
+    """Publish what all pieces gave."""
+    bc, ilql = pieces["bc"], {seed: pieces[f"ilql-{seed}"] for seed in seeds}
+    times = [(n, f"{p['wall']:.0f}", f"{p['cpu']:.0f}") for n, p in pieces.items()]
+    ranks = [
+        (f"seed {seed}", *[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row])
+        for seed, piece in ilql.items()
+        for row in piece["ranks"]
+    ]
+    head = ("", "guesses so far", "states", "informative over not", "possible over ruled out")
+    parts = [
+        table(("policy", "win rate", "mean reward, 95 %", "illegal"), score_rows(bc, ilql)),
+        "A greedy player is deterministic, and each of the 100 words is hidden in ten of the 1,000"
+        " games: its mean is exact for the list, and the interval says what as many games with"
+        " words drawn at random would show. Between runs:",
+        table(("", "mean over seeds, 95 %", "each"), seed_rows(bc, ilql)),
+        "What Q has learnt, on 1,000 games that were not trained on:",
+        table((*head, "Q with return"), ranks),
+        f"Evolution, with clones of width 64: {len(RATES)} fixed learning rates, and populations"
+        f" of {len(RATES)} that start at {START_RATE:g}; the last evaluation's best:",
+        table(("", "mean reward over seeds, 95 %", "each", "final lr"), small_rows(pieces, seeds)),
+        table(("piece", "wall, s", "CPU, s"), times),
+    ]
+    publish("Wordle, 100 words", "\n\n".join(parts), write, RESULT)
 
 
 def main() -> None:
-    """Train, measure, print."""
-    parser = argparse.ArgumentParser(description="Measure BC and ILQL on Wordle.")
+    """Do the pieces that are missing, and print everything."""
+    parser = argparse.ArgumentParser(description="Measure BC, ILQL and evolution on Wordle.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", default="runs")
-    parser.add_argument("--bc", nargs="*", default=[], help="settings of the clone")
-    parser.add_argument("--ilql", nargs="*", default=[], help="settings of ILQL")
+    parser.add_argument("--only", nargs="+", default=[], help="pieces to do now; no table then")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--write", action="store_true", help="keep the result in language.md")
     arguments = parser.parse_args()
-    bc = read_config(
-        BCRunConfig,
-        "configs/wordle/train_bc.yaml",
-        [f"out={arguments.out}", "name=bench-bc", *arguments.bc],
-    )
-    clone = Path(bc.directory) / "best.pt"
-    if not clone.exists():
-        wall, cpu = time.perf_counter(), time.process_time()
-        outcome = train_bc(bc, verbose=False)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(f"## BC: {wall:.0f} s, {cpu:.0f} s of CPU\n\n{score_table(outcome.scores)}\n")
+    bench = Bench(arguments.out)
+    work: dict[str, Callable[[], Piece]] = {"bc": bench.bc}
     for seed in arguments.seeds:
-        overrides = [f"out={arguments.out}", f"name=bench-ilql-{seed}", f"seed={seed}"]
-        settings = [*overrides, f"model.load={clone}", *arguments.ilql]
-        config = read_config(ILQLRunConfig, "configs/wordle/train_iql.yaml", settings)
-        wall, cpu = time.perf_counter(), time.process_time()
-        outcome = train_ilql(config, verbose=False)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(f"## ILQL, seed {seed}: {wall:.0f} s, {cpu:.0f} s of CPU\n")
-        print(score_table(outcome.scores) + "\n", flush=True)
-        task = wordle_task(config)
-        agent = outcome.agent
-        assert isinstance(agent, ILQL)
-        games = generate(task.vocabulary, config.data.policy, 1000, seed + 1000)
-        print("| guesses | states | informative over uninformative | possible over ruled out |")
-        print("| ---: | ---: | ---: | ---: |")
-        for turn in (1, 2):
-            count, informative, possible = ranking(
-                agent, task.vocabulary, task.tokenizer, games, turn
-            )
-            print(f"| {turn} | {count} | {informative:.3f} | {possible:.3f} |", flush=True)
-        print()
+        work[f"ilql-{seed}"] = partial(bench.ilql, seed)
+        for rate in RATES:
+            name = f"fixed-{rate:g}-{seed}"
+            work[name] = partial(bench.small, name, seed, rate, 1)
+        name = f"evolved-{seed}"
+        work[name] = partial(bench.small, name, seed, START_RATE, len(RATES))
+    wanted = arguments.only or list(work)
+    pieces = {name: bench.piece(name, work[name]) for name in work if name in wanted}
+    if not arguments.only:
+        report(pieces, arguments.seeds, arguments.write)
 
 
 if __name__ == "__main__":
