@@ -138,6 +138,12 @@ class StartWordPolicy:
         return self._rng.choice(self._openers, size=len(position.candidates))
 
 
+def poor_openers(vocabulary: Vocabulary, count: int = 10) -> list[str]:
+    """Return the words that tell least at the first turn."""
+    order = InformationGain(vocabulary).openers(len(vocabulary.guesses))
+    return [vocabulary.guesses[word] for word in order[-count:]]
+
+
 class InformationGainPolicy:
     """The word that tells most about the hidden one (see ``InformationGain``)."""
 
@@ -182,6 +188,9 @@ POLICIES: Mapping[str, Callable[[Vocabulary, int | None], Policy]] = {
     "wrong": WrongPolicy,
     "consistent": ConsistentPolicy,
     "start-word": lambda vocabulary, seed: StartWordPolicy(vocabulary, seed=seed),
+    "poor-start": lambda vocabulary, seed: StartWordPolicy(
+        vocabulary, poor_openers(vocabulary), seed=seed
+    ),
     "information-gain": InformationGainPolicy,
 }
 DEFAULT_MIXTURE = "information-gain:0.5,start-word:0.2,random:0.2,wrong:0.1"

@@ -159,6 +159,14 @@ def test_start_words_default_to_those_of_the_highest_gain() -> None:
     assert min(gains[g] for g in set(chosen.tolist())) == pytest.approx(sorted(gains)[-10])
 
 
+def test_a_poor_start_is_one_of_the_ten_words_that_tell_least() -> None:
+    everything = np.arange(60)
+    gains = [brute_force_gain(SMALL, g, everything) for g in range(60)]
+    chosen = make_policy("poor-start", SMALL, 0).choose(position([True] * 60, 500, turn=0))
+    assert len(set(chosen.tolist())) == 10
+    assert max(gains[g] for g in set(chosen.tolist())) == pytest.approx(sorted(gains)[9])
+
+
 @pytest.mark.parametrize("words", [["qqqqq"], []])
 def test_start_words_outside_the_vocabulary_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="words"):
