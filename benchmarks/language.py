@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from agilerl.algorithms.ilql import ILQL
-from agilerl.training.language_config import BCRunConfig, ILQLRunConfig
+from agilerl.training.language_config import BCRunConfig, ILQLRunConfig, RunConfig
 from agilerl.training.language_loop import run
 from agilerl.training.language_run import Outcome
 from agilerl.training.language_start import start_agents
+from agilerl.training.language_state import RunState
 from agilerl.training.language_task import wordle_task
 from agilerl.training.train_bc_lm import train as train_bc
 from agilerl.training.train_ilql import train as train_ilql
@@ -41,7 +42,7 @@ Piece = dict[str, Any]
 RESULT = RESULTS / "language.md"
 BC_FILE, ILQL_FILE = "configs/wordle/train_bc.yaml", "configs/wordle/train_iql.yaml"
 #: The small model whose learning rate evolution has to find, and the learning rates held fixed.
-SMALL = ("model.n_embd=64", "train.updates=600", "train.eval_every=100", "train.warm_up=50")
+SMALL = ("model.n_embd=64", "train.updates=500", "train.eval_every=100", "train.warm_up=50")
 #: Of ILQL, as ``train_iql.yaml`` has it.
 FIXED_BETA = 32
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -69,8 +70,9 @@ class Bench:
         path = self.out / f"bench-{name}.json"
         if not path.is_file():
             print(f"{name} ...", flush=True)
+            resumed = (self.out / f"bench-{name}" / "run.pt").is_file()
             wall, cpu = time.perf_counter(), time.process_time()
-            result = work()
+            result = {**work(), "resumed": resumed}
             result["wall"], result["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(result, indent=1), "utf-8")
@@ -83,7 +85,7 @@ class Bench:
     def bc(self) -> Piece:
         """Return the scores of the clone."""
         config = read_config(BCRunConfig, BC_FILE, self.settings("bc"))
-        return scores_of(train_bc(config))
+        return scores_of(train_bc(config), config)
 
     def ilql(self, seed: int) -> Piece:
         """Return the scores of ILQL, and what its Q has learnt."""
@@ -103,7 +105,7 @@ class Bench:
             ]
             for turn in (1, 2)
         ]
-        return {**scores_of(outcome), "ranks": ranks, "beta": agent.beta}
+        return {**scores_of(outcome, config), "ranks": ranks, "beta": agent.beta}
 
     def small(self, name: str, seed: int, rate: float, size: int) -> Piece:
         """Return what a population of small clones reaches on games other than those it saw."""
@@ -115,6 +117,7 @@ class Bench:
         state = run(
             config, start_agents(config, task.tokenizer), task.dataset, task.arena, (), False
         )
+        check_finished(state, config)
         elite = state.best
         score = Score.of(name, task.final.play(elite.getAction))
         return {
@@ -126,9 +129,16 @@ class Bench:
         }
 
 
-def scores_of(outcome: Outcome) -> Piece:
+def scores_of(outcome: Outcome, config: RunConfig) -> Piece:
     """Return the scores of a run as a piece."""
+    check_finished(outcome.state, config)
     return {"scores": [asdict(score) for score in outcome.scores]}
+
+
+def check_finished(state: RunState, config: RunConfig) -> None:
+    """Raise ``KeyboardInterrupt`` where Ctrl-C ended a run early: its result is not kept."""
+    if state.episode * config.train.report_every < config.train.updates:
+        raise KeyboardInterrupt
 
 
 def score_rows(bc: Piece, ilql: dict[int, Piece]) -> list[Sequence[str]]:
@@ -188,10 +198,20 @@ def small_rows(pieces: dict[str, Piece], seeds: Sequence[int]) -> list[Sequence[
     return rows
 
 
+def time_rows(pieces: dict[str, Piece]) -> list[Sequence[str]]:
+    """Return how long the pieces took, those of the small models together."""
+    times: dict[str, list[float]] = {}
+    for name, piece in pieces.items():
+        kind = name if "scores" in piece else f"all {name.split('-')[0]}"
+        kind += ", last part" if piece["resumed"] else ""
+        wall, cpu = times.get(kind, [0.0, 0.0])
+        times[kind] = [wall + piece["wall"], cpu + piece["cpu"]]
+    return [(kind, *(f"{seconds:.0f}" for seconds in both)) for kind, both in times.items()]
+
+
 def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
     """Publish what all pieces gave."""
     bc, ilql = pieces["bc"], {seed: pieces[f"ilql-{seed}"] for seed in seeds}
-    times = [(n, f"{p['wall']:.0f}", f"{p['cpu']:.0f}") for n, p in pieces.items()]
     ranks = [
         (f"seed {seed}", *[f"{x:.2f}" if isinstance(x, float) else str(x) for x in row])
         for seed, piece in ilql.items()
@@ -209,7 +229,7 @@ def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
         f"Evolution, with clones of width 64: {len(RATES)} fixed learning rates, and populations"
         f" of {len(RATES)} that start at {START_RATE:g}; the last evaluation's best:",
         table(("", "mean reward over seeds, 95 %", "each", "final lr"), small_rows(pieces, seeds)),
-        table(("piece", "wall, s", "CPU, s"), times),
+        table(("time of", "wall, s", "CPU, s"), time_rows(pieces)),
     ]
     publish("Wordle, 100 words", "\n\n".join(parts), write, RESULT)
 

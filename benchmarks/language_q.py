@@ -25,7 +25,7 @@ def word_values(
     with torch.no_grad():
         hidden = agent.lm.hidden(torch.from_numpy(texts))[:, -1]
         q, _ = agent.values(hidden)
-        numbers = agent.actions.numbers(torch.from_numpy(letters[:, -1]))
+        numbers = agent.actions.numbers(torch.from_numpy(letters[:, -1].copy()))
         return q.gather(1, numbers[:, None])[:, 0].numpy()
 
 

@@ -65,8 +65,8 @@ class History:
         for name, value in self.lines.items():
             reward.axhline(value, linestyle=":", linewidth=1, color="black")
             reward.text(0.01, value, name, transform=reward.get_yaxis_transform(), va="bottom")
-        if len({row["index"] for row in self.rows}) <= 8:
-            reward.legend(frameon=False, fontsize="small", loc="lower right")
+        if 1 < len({row["index"] for row in self.rows}) <= 8:
+            reward.legend(fontsize="small", loc="center right")
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         write_bytes(self.directory / "curve.png", picture.getvalue())
