@@ -224,7 +224,9 @@ def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
         " games: its mean is exact for the list, and the interval says what as many games with"
         " words drawn at random would show. Between runs:",
         table(("", "mean over seeds, 95 %", "each"), seed_rows(bc, ilql)),
-        "What Q has learnt, on 1,000 games that were not trained on:",
+        "What Q has learnt, on 1,000 games that were not trained on. Words that are ruled out are"
+        " hardly ever guessed in these data, so their Q is not learnt; the support mask (`min_p`)"
+        " keeps them from being played:",
         table((*head, "Q with return"), ranks),
         f"Evolution, with clones of width 64: {len(RATES)} fixed learning rates, and populations"
         f" of {len(RATES)} that start at {START_RATE:g}; the last evaluation's best:",
