@@ -3,10 +3,10 @@
     python -m benchmarks.language [--seeds 0 1 2] [--only bc ilql-0 ...] [--write]
 
 It is done in pieces: ``bc`` is ``python run_bc_lm.py``, ``ilql-0`` is ``python run_ilql.py`` from
-that clone with seed 0, ``fixed-0.001-0`` a small model at that learning rate, and ``evolved-0`` a
-population of four such models.  What a finished piece gave is kept in ``<out>/bench-*.json`` and
-not measured again; a piece that was stopped goes on from its last evaluation.  Delete the files to
-begin anew.
+that clone with seed 0, ``fixed-0.001-0`` a small model at that learning rate, and ``evolved-0`` and
+``evolved-lr-0`` populations of four such models.  What a finished piece gave is kept in
+``<out>/bench-*.json`` and not measured again; a piece that was stopped goes on from its last
+evaluation.  Delete the files to begin anew.
 """
 
 from __future__ import annotations
@@ -41,12 +41,24 @@ Piece = dict[str, Any]
 
 RESULT = RESULTS / "language.md"
 BC_FILE, ILQL_FILE = "configs/wordle/train_bc.yaml", "configs/wordle/train_iql.yaml"
-#: The small model whose learning rate evolution has to find, and the learning rates held fixed.
-SMALL = ("model.n_embd=64", "train.updates=500", "train.eval_every=100", "train.warm_up=50")
+#: The small model whose learning rate evolution has to find.
+SMALL_UPDATES = 400
+SMALL = (
+    "model.n_embd=64",
+    f"train.updates={SMALL_UPDATES}",
+    "train.eval_every=50",
+    "train.warm_up=50",
+)
 #: Of ILQL, as ``train_iql.yaml`` has it.
 FIXED_BETA = 32
+#: Learning rates held fixed, for the small model.
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-START_RATE = 1e-3
+#: Populations by name: where their learning rate starts, and how they differ from the default.
+LR_ONLY = ("population.rl_hp=0.9", "population.rl_hp_selection=[lr]", "population.no_mutation=0.1")
+POPULATIONS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "evolved": (1e-3, ()),
+    "evolved-lr": (3e-3, (*LR_ONLY, "population.architecture=0")),
+}
 
 
 class Bench:
@@ -107,10 +119,10 @@ class Bench:
         ]
         return {**scores_of(outcome, config), "ranks": ranks, "beta": agent.beta}
 
-    def small(self, name: str, seed: int, rate: float, size: int) -> Piece:
+    def small(self, name: str, seed: int, rate: float, size: int = 1, *more: str) -> Piece:
         """Return what a population of small clones reaches on games other than those it saw."""
         settings = self.settings(
-            name, *SMALL, f"seed={seed}", f"agent.lr={rate}", f"population.size={size}"
+            name, *SMALL, f"seed={seed}", f"agent.lr={rate}", f"population.size={size}", *more
         )
         config = read_config(BCRunConfig, BC_FILE, settings)
         task = wordle_task(config)
@@ -191,7 +203,7 @@ def show(score: dict[str, Any]) -> tuple[str, str, str]:
 def small_rows(pieces: dict[str, Piece], seeds: Sequence[int]) -> list[Sequence[str]]:
     """Return the rows of fixed learning rates and of evolution."""
     rows: list[Sequence[str]] = []
-    for kind in [*(f"fixed-{rate:g}" for rate in RATES), "evolved"]:
+    for kind in [*(f"fixed-{rate:g}" for rate in RATES), *POPULATIONS]:
         found = [pieces[f"{kind}-{seed}"] for seed in seeds]
         rates = ", ".join(f"{p['lr']:.1e}" for p in found)
         rows.append((*seed_row(kind, [p["score"]["reward"] for p in found]), rates))
@@ -228,8 +240,10 @@ def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
         " hardly ever guessed in these data, so their Q is not learnt; the support mask (`min_p`)"
         " keeps them from being played:",
         table((*head, "Q with return"), ranks),
-        f"Evolution, with clones of width 64: {len(RATES)} fixed learning rates, and populations"
-        f" of {len(RATES)} that start at {START_RATE:g}; the last evaluation's best:",
+        f"Evolution, with clones of width 64, {SMALL_UPDATES} updates of each agent: {len(RATES)}"
+        f" fixed learning rates; populations of {len(RATES)} with the default mutations from 0.001"
+        " (evolved), and with the learning rate alone mutated from 0.003 (evolved-lr). The best of"
+        " the last evaluation plays:",
         table(("", "mean reward over seeds, 95 %", "each", "final lr"), small_rows(pieces, seeds)),
         table(("time of", "wall, s", "CPU, s"), time_rows(pieces)),
     ]
@@ -250,9 +264,10 @@ def main() -> None:
         work[f"ilql-{seed}"] = partial(bench.ilql, seed)
         for rate in RATES:
             name = f"fixed-{rate:g}-{seed}"
-            work[name] = partial(bench.small, name, seed, rate, 1)
-        name = f"evolved-{seed}"
-        work[name] = partial(bench.small, name, seed, START_RATE, len(RATES))
+            work[name] = partial(bench.small, name, seed, rate)
+        for kind, (rate, more) in POPULATIONS.items():
+            name = f"{kind}-{seed}"
+            work[name] = partial(bench.small, name, seed, rate, len(RATES), *more)
     wanted = arguments.only or list(work)
     pieces = {name: bench.piece(name, work[name]) for name in work if name in wanted}
     if not arguments.only:
