@@ -308,6 +308,8 @@ def environment() -> dict[str, str]:
 def busy_parent(action: int) -> tuple[subprocess.Popen[str], list[int]]:
     """Start a process that steps environments for ever, and return it with its workers."""
     program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np\n"
         "from agilerl.components.worker_env import WorkerVectorEnv\n"
         "from tests.worker_envs import TroubledEnv\n"
@@ -339,7 +341,10 @@ def test_ctrl_c_shows_the_traceback_of_the_parent_alone_and_ends_the_workers(act
     parent, pids = busy_parent(action)
     time.sleep(0.2)
     os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground group
-    _, errors = parent.communicate(timeout=30)
+    try:
+        _, errors = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "worker_process" not in errors
