@@ -245,6 +245,7 @@ def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
         " (evolved), and with the learning rate alone mutated from 0.003 (evolved-lr). The best of"
         " the last evaluation plays:",
         table(("", "mean reward over seeds, 95 %", "each", "final lr"), small_rows(pieces, seeds)),
+        "Time, pinned to one core of a machine that others use too:",
         table(("time of", "wall, s", "CPU, s"), time_rows(pieces)),
     ]
     publish("Wordle, 100 words", "\n\n".join(parts), write, RESULT)

@@ -62,6 +62,7 @@ class History:
                 axes.plot(updates, values, marker=".", label=f"agent {index}")
             axes.set(xlabel="updates", ylabel=label)
             axes.grid(alpha=0.25)
+        reward.margins(y=0.1)  # room for the names of the lines
         for name, value in self.lines.items():
             reward.axhline(value, linestyle=":", linewidth=1, color="black")
             reward.text(0.01, value, name, transform=reward.get_yaxis_transform(), va="bottom")
