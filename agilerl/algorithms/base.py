@@ -204,11 +204,11 @@ class EvolvableAgent(ABC):
 
     # -------------------------------------------------------------------------------- observations
 
-    def native(self, x: Any) -> Any:
-        """Return ``x`` as the policy is fastest on: NumPy on the CPU kernel, else torch."""
+    def native(self, *values: Any) -> list[Any]:
+        """Return values as the policy is fastest on: NumPy on the CPU kernel, else torch."""
         if self.policy.on_kernel:
-            return to_array(x)
-        return torch.as_tensor(x, device=self.device)
+            return [to_array(x) for x in values]
+        return [torch.as_tensor(x, device=self.device) for x in values]
 
     def encode(self, states: Any) -> Any:
         """Return a batch of observations [N, ...], an array or a tensor, as the networks read it.
@@ -233,7 +233,7 @@ class EvolvableAgent(ABC):
             EnvError: if ``state`` is no observation, or none of the agent's shape.
         """
         try:
-            states = self.native(state if torch.is_tensor(state) else np.asarray(state))
+            (states,) = self.native(state if torch.is_tensor(state) else np.asarray(state))
         except (TypeError, ValueError) as error:
             raise EnvError(f"state: expected an array of numbers, got {state!r}.") from error
         if isinstance(states, np.ndarray) and states.dtype.kind not in "biuf":
@@ -247,9 +247,7 @@ class EvolvableAgent(ABC):
 
         All are float32 (states are encoded), and of the kind that ``native`` gives.
         """
-        to_array_or_tensor = to_array if self.policy.on_kernel else self.native
-        batch = [to_array_or_tensor(field) for field in experiences]
-        states, actions, rewards, next_states, dones = batch
+        states, actions, rewards, next_states, dones = self.native(*experiences)
         return (
             self.encode(states),
             as_floats(actions),

@@ -271,10 +271,12 @@ class TrainedNetwork:
 
     def soft_update(self, tau: float) -> None:
         """Move the target: ``target <- target + tau * (online - target)``."""
+        self.follow()
         kernel, target_kernel = self._bound(after="stepped"), self._bound_target()
         if kernel is not None and target_kernel is not None:
             target_kernel.net.flat.lerp_(kernel.net.flat, tau)
             return
+        self._reconcile()
         with torch.no_grad():
             source = self._module.get_submodule(self._target_of or "")
             torch._foreach_lerp_(list(self.target.parameters()), list(source.parameters()), tau)

@@ -102,3 +102,23 @@ def test_a_hook_on_a_layer_is_called(way: str) -> None:
     net.module.layers["linear_0"].register_forward_hook(lambda *call: seen.append(call))
     net.infer(inputs())
     assert len(seen) == 1
+
+
+def test_an_edit_between_a_step_and_its_soft_update_reaches_the_target(way: str) -> None:
+    net = network()
+    train(net)
+    net.module.add_node(hidden_layer=0, numb_new_nodes=3)
+    net.soft_update(1.0)
+    for new, online in zip(net.target.parameters(), net.module.parameters(), strict=True):
+        assert torch.equal(new, online)
+
+
+def test_a_move_between_a_step_and_its_soft_update_is_followed(way: str) -> None:
+    net = network()
+    train(net)
+    net.module.to(torch.float64)
+    net.soft_update(1.0)
+    train(net)
+    net.soft_update(1.0)
+    for new, online in zip(net.target.parameters(), net.module.parameters(), strict=True):
+        torch.testing.assert_close(new.double(), online)
