@@ -22,7 +22,7 @@ from benchmarks.timing import RESULTS, publish, table
 
 ENV = "CartPole-v1"
 POPULATION = 6
-EPISODES = 60
+EPISODES = 120
 
 
 def final_return(lr: float, seed: int, mutate: bool) -> tuple[float, float]:
