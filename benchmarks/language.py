@@ -53,11 +53,17 @@ SMALL = (
 FIXED_BETA = 32
 #: Learning rates held fixed, for the small model.
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-#: Populations by name: where their learning rate starts, and how they differ from the default.
-LR_ONLY = ("population.rl_hp=0.9", "population.rl_hp_selection=[lr]", "population.no_mutation=0.1")
-POPULATIONS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "evolved": (1e-3, ()),
-    "evolved-lr": (3e-3, (*LR_ONLY, "population.architecture=0")),
+#: Populations by name, and how they differ from the default.
+SPREAD = f"population.lr={list(RATES)}"
+LR_ONLY = (
+    "population.rl_hp=0.7",
+    "population.rl_hp_selection=[lr]",
+    "population.architecture=0",
+)
+POPULATIONS: dict[str, tuple[str, ...]] = {
+    "evolved": (SPREAD,),
+    "evolved-lr": (SPREAD, *LR_ONLY),
+    "evolved-from-0.001": (),
 }
 
 
@@ -266,9 +272,9 @@ def main() -> None:
         for rate in RATES:
             name = f"fixed-{rate:g}-{seed}"
             work[name] = partial(bench.small, name, seed, rate)
-        for kind, (rate, more) in POPULATIONS.items():
+        for kind, more in POPULATIONS.items():
             name = f"{kind}-{seed}"
-            work[name] = partial(bench.small, name, seed, rate, len(RATES), *more)
+            work[name] = partial(bench.small, name, seed, 1e-3, len(RATES), *more)
     wanted = arguments.only or list(work)
     pieces = {name: bench.piece(name, work[name]) for name in work if name in wanted}
     if not arguments.only:

@@ -17,7 +17,8 @@ class CQN(DQN):
     """CQL(H) with discrete actions (Kumar et al. 2020), on top of DQN.
 
     The loss is the TD loss plus ``alpha * (logsumexp Q(s, .) - Q(s, a))``, which pushes down the
-    values of actions that the data does not show.  Departure: the TD loss is not halved.
+    values of actions that the data does not show.  Departure: the TD loss is not halved, unless
+    ``huber`` is set; for the same objective ``alpha`` is then half as large.
 
     Args:
         alpha: weight of the conservative penalty.
@@ -25,7 +26,7 @@ class CQN(DQN):
     """
 
     algo: ClassVar[str] = "CQN"
-    own_settings: ClassVar[tuple[str, ...]] = ("double", "alpha")
+    own_settings: ClassVar[tuple[str, ...]] = (*DQN.own_settings, "alpha")
     hyperparameter_names: ClassVar[tuple[str, ...]] = (*DQN.hyperparameter_names, "alpha")
 
     def __init__(
@@ -46,6 +47,7 @@ class CQN(DQN):
         accelerator: None = None,
         alpha: float = 1.0,
         seed: int | None = None,
+        huber: bool = False,
     ) -> None:
         super().__init__(
             state_dim,
@@ -63,6 +65,7 @@ class CQN(DQN):
             device,
             accelerator,
             seed,
+            huber,
         )
         self.alpha = check_float("alpha", alpha, low=0.0)
 

@@ -20,16 +20,18 @@ from agilerl.seeding import derive
 class DQN(EvolvableAgent):
     """Deep Q-network (Mnih et al. 2015), with double Q-learning (van Hasselt et al. 2016).
 
-    Departures: the loss is the mean squared TD error without clipping, and the target network
-    follows by Polyak averaging at each learn step.
+    Departures: the loss is the mean squared TD error without clipping, unless ``huber`` is set,
+    and the target network follows by Polyak averaging at each learn step.
 
     Args:
         double: the online network picks the next action and the target network values it.
+        huber: Huber's loss of the TD error: its gradient is that of half the square within 1, and
+            clipped beyond, as in the paper.
         others: see ``EvolvableAgent``.
     """
 
     algo: ClassVar[str] = "DQN"
-    own_settings: ClassVar[tuple[str, ...]] = ("double",)
+    own_settings: ClassVar[tuple[str, ...]] = ("double", "huber")
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class DQN(EvolvableAgent):
         device: str | torch.device = "cpu",
         accelerator: None = None,
         seed: int | None = None,
+        huber: bool = False,
     ) -> None:
         super().__init__(
             state_dim,
@@ -65,7 +68,7 @@ class DQN(EvolvableAgent):
             accelerator,
             seed,
         )
-        self.double = bool(double)
+        self.double, self.huber = bool(double), bool(huber)
         self.networks = self.build_networks()
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
@@ -102,7 +105,7 @@ class DQN(EvolvableAgent):
         next_values = next_q[losses.rows(next_q), best]
         targets = losses.td_target(rewards, dones, next_values, self.gamma)
         values = q.forward(states)
-        return *losses.q_learning(values, actions, targets), values, actions
+        return *losses.q_learning(values, actions, targets, self.huber), values, actions
 
     @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:

@@ -29,20 +29,28 @@ def td_target(rewards: Array, dones: Array, next_values: Array, discount: float)
     return rewards + (1 - dones) * (discount * next_values)
 
 
-def q_learning(q: Array, actions: Array, targets: Array) -> tuple[Array, Array]:
+def q_learning(
+    q: Array, actions: Array, targets: Array, huber: bool = False
+) -> tuple[Array, Array]:
     """Squared TD error of the Q values of the actions taken (Mnih et al. 2015, without clipping).
 
     Args:
         q: Q values of all actions, [B, A].
         actions: integer actions taken, [B].
         targets: what their Q values should be, [B].
+        huber: Huber's loss in its place: half the square of errors within 1, linear beyond.
 
     Returns:
-        The mean of ``(Q(s, a) - target)**2`` [] and its gradient by ``q`` [B, A].
+        The mean of ``(Q(s, a) - target)**2`` or of Huber's loss [], and its gradient by ``q``
+        [B, A].
     """
     taken = rows(q), actions
     td_error = q[taken] - targets
     gradient = namespace(q).zeros_like(q)
+    if huber:
+        clipped = td_error.clip(-1, 1)
+        gradient[taken] = clipped * (1 / len(q))
+        return clipped @ (td_error - clipped / 2) / len(q), gradient
     gradient[taken] = td_error * (2 / len(q))
     return mean_square(td_error), gradient
 

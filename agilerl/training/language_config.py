@@ -132,6 +132,7 @@ class PopulationConfig:
 
     Attributes:
         size: number of agents.
+        lr: learning rates that they start with, in turn; empty starts all with ``agent.lr``.
         tournament: agents that compete for each place.
         elitism: the best one goes on unchanged.
         no_mutation: relative probability that a child stays as it is.
@@ -145,6 +146,7 @@ class PopulationConfig:
     """
 
     size: int = 1
+    lr: tuple[float, ...] = ()
     tournament: int = 2
     elitism: bool = True
     no_mutation: float = 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from agilerl import checkpoint
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
-from agilerl.errors import CheckpointError, ConfigError
+from agilerl.errors import CheckpointError, ConfigError, check_int
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.seeding import derive, generator
 from agilerl.training.language_config import BCRunConfig, ILQLRunConfig, ModelConfig
@@ -43,7 +44,7 @@ def start_agents(config: AnyRunConfig, tokenizer: WordleTokenizer) -> list[Langu
     load = config.model.load
     is_checkpoint = load is not None and (load.endswith(".pt") or Path(load).is_file())
     agents = []
-    for index in range(config.population.size):
+    for index, lr in enumerate(start_rates(config)):
         seed = derive(config.seed, "agent", index)
         if load is not None and is_checkpoint:
             net_config = saved_shape(load, config.model, tokenizer)
@@ -58,12 +59,23 @@ def start_agents(config: AnyRunConfig, tokenizer: WordleTokenizer) -> list[Langu
             index=index,
             device=config.device,
             seed=seed,
-            **dataclasses.asdict(config.agent),
+            **dataclasses.asdict(config.agent) | {"lr": lr},
         )
         if load is not None and is_checkpoint:
             adopt(agent, load)
         agents.append(agent)
     return agents
+
+
+def start_rates(config: AnyRunConfig) -> list[float]:
+    """Return the learning rate that each agent starts with."""
+    size, rates = check_int("population.size", config.population.size), config.population.lr
+    if len(rates) > size:
+        raise ConfigError(
+            f"population.lr: {len(rates)} learning rates for population.size={size} agents; give"
+            " one for each agent at most."
+        )
+    return list(itertools.islice(itertools.cycle(rates or (config.agent.lr,)), size))
 
 
 def drawn(model: ModelConfig, tokenizer: WordleTokenizer) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: INIT_HP keys that describe an agent, and the arguments that they set.
 AGENT_KEYS = {
     "DOUBLE": "double",
+    "HUBER": "huber",
     "BATCH_SIZE": "batch_size",
     "LR": "lr",
     "GAMMA": "gamma",

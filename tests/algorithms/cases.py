@@ -85,6 +85,7 @@ def _cases() -> Iterator[Case]:
     algorithms: dict[str, tuple[type[EvolvableAgent], dict[str, Any]]] = {
         "DQN": (DQN, {}),
         "double DQN": (DQN, {"double": True}),
+        "Huber DQN": (DQN, {"huber": True}),
         "CQN": (CQN, {"double": True, "alpha": 0.5}),
         "DDPG": (DDPG, {"policy_freq": 1}),
     }

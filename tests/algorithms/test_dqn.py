@@ -57,6 +57,14 @@ def test_the_gradient_is_not_clipped() -> None:
     assert moment.tolist() == pytest.approx([0.1 * 2 * (1 + 1e4), 0.0, 0.0])
 
 
+@pytest.mark.parametrize("cls", [DQN, CQN])
+def test_with_hubers_loss_it_is(cls: type[DQN]) -> None:
+    agent = known(cls, huber=True, **({"alpha": 0.0} if cls is CQN else {}))
+    assert agent.learn(one_row([0], reward=-1e4, done=1.0)) == 1e4 + 0.5
+    moment = agent.optimizer.state[agent.actor.layers["output"].bias]["exp_avg"]
+    assert moment.tolist() == pytest.approx([0.1, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.5])
 def test_the_conservative_penalty_has_its_own_coefficient(alpha: float) -> None:
     loss = known(CQN, alpha=alpha).learn(one_row([0], reward=1.0, done=1.0))

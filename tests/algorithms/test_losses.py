@@ -48,6 +48,13 @@ def test_the_td_error_is_not_clipped(array: Make) -> None:
     assert (value.item(), gradient.item()) == (1e6, 2000.0)
 
 
+def test_hubers_loss_is_half_the_square_within_one_and_linear_beyond(array: Make) -> None:
+    q, zeros = array([[0.5], [-3.0], [1.0], [9.0]]), array([0, 0, 0, 0])
+    value, gradient = losses.q_learning(q, zeros, array([0.0, 0.0, 0.0, 6.0]), huber=True)
+    assert value.item() == (0.125 + 2.5 + 0.5 + 2.5) / 4
+    assert gradient.reshape(-1).tolist() == [0.125, -0.25, 0.25, 0.25]
+
+
 def test_the_conservative_penalty_is_logsumexp_less_the_datas_action(array: Make) -> None:
     q = array([[0.0, math.log(3)], [5.0, 5.0]])
     value, gradient = losses.conservative(q, array([0, 1]))
@@ -90,6 +97,7 @@ def _q(f: Callable[[Any, Any, Any], Pair]) -> Callable[[Any], Pair]:
 
 PAIRS: dict[str, Callable[[Any], Pair]] = {
     "q_learning": _q(losses.q_learning),
+    "huber": _q(lambda *given: losses.q_learning(*given, huber=True)),
     "conservative": _q(lambda q, actions, _: losses.conservative(q, actions)),
     "squared_error": _q(lambda x, _, targets: losses.squared_error(x[:, 0], targets)),
     "policy_gradient": lambda x: losses.policy_gradient(x[:, 0]),

@@ -57,7 +57,8 @@ def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
         target = rewards + agent.gamma * (1 - dones) * value
     q = agent.actor(states)
     taken = q[torch.arange(len(q)), actions[:, 0].long()]
-    loss = torch.nn.functional.mse_loss(taken, target)
+    criterion = torch.nn.functional.huber_loss if agent.huber else torch.nn.functional.mse_loss
+    loss = criterion(taken, target)
     if agent.algo == "CQN":
         loss = loss + agent.alpha * (torch.log(torch.exp(q).sum(1)) - taken).mean()
     return loss

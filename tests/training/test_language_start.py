@@ -13,6 +13,7 @@ from agilerl.algorithms.ilql import ILQL
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.training.language_config import (
+    BCConfig,
     BCRunConfig,
     ILQLConfig,
     ILQLRunConfig,
@@ -44,6 +45,29 @@ def test_a_drawn_population_has_the_given_sizes_and_different_weights() -> None:
     assert one.lm.spec.vocab_size == TOKENIZER.vocab_size
     assert one.actions.tolist() == list(range(3, 29))
     assert not torch.equal(one.lm.layers["wte"].weight, two.lm.layers["wte"].weight)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [((), [2e-3] * 3), ((1e-4,), [1e-4] * 3), ((1e-4, 1e-2), [1e-4, 1e-2, 1e-4])],
+    ids=["all agent.lr", "one for all", "in turn"],
+)
+def test_the_agents_of_a_population_start_with_its_learning_rates(
+    rates: tuple[float, ...], expected: list[float]
+) -> None:
+    population = PopulationConfig(size=3, lr=rates)
+    config = BCRunConfig(model=TINY, agent=BCConfig(lr=2e-3), population=population)
+    agents = start_agents(config, TOKENIZER)
+    assert [agent.lr for agent in agents] == expected
+    assert [agent.policy.lr for agent in agents] == expected
+
+
+def test_more_learning_rates_than_agents_are_refused() -> None:
+    config = BCRunConfig(model=TINY, population=PopulationConfig(size=1, lr=(1e-4, 1e-3)))
+    with pytest.raises(
+        ConfigError, match=r"population\.lr: 2 learning rates for population\.size=1"
+    ):
+        start_agents(config, TOKENIZER)
 
 
 def test_ilql_starts_from_a_clone_with_one_key(tmp_path: Path) -> None:

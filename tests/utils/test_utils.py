@@ -22,6 +22,7 @@ EVERY_KEY = {
     "ALGO": "DQN",
     "DATASET": "a file",
     "DOUBLE": True,
+    "HUBER": True,
     "CHANNELS_LAST": False,
     "BATCH_SIZE": 48,
     "LR": 3e-4,
@@ -63,7 +64,8 @@ def test_every_key_of_init_hp_is_taken_and_those_of_other_algorithms_are_fine(
         assert agent.batch_size == 48
         assert (agent.lr, agent.gamma, agent.tau, agent.learn_step) == (3e-4, 0.9, 0.02, 3)
         assert (agent.scores, agent.fitness, agent.steps) == ([], [], [0])
-        assert agent.double if algo != "DDPG" else agent.policy_freq == 4
+        own = (agent.policy_freq == 4,) if algo == "DDPG" else (agent.double, agent.huber)
+        assert all(own)
 
 
 def test_a_missing_key_takes_its_default() -> None:
