@@ -26,6 +26,7 @@ from agilerl.utils.utils import initialPopulation, makeVectEnvs, printHyperparam
 
 INIT_HP = {
     "DOUBLE": True,  # Use double Q-learning (DQN)
+    "HUBER": True,  # Clip the gradient of large TD errors (DQN)
     "BATCH_SIZE": 64,
     "LR": 1e-3,  # where evolution starts
     "GAMMA": 0.99,
@@ -131,7 +132,7 @@ def run(options: argparse.Namespace) -> None:
         evo_loop=1,
         eps_start=1.0,
         eps_end=0.05,
-        eps_decay=0.9,
+        eps_decay=0.7,
         target=target,
         tournament=tournament,
         mutation=mutations,

@@ -83,7 +83,8 @@ def as_floats(x: Array) -> Array:
 
 def as_observations(states: Array) -> Array:
     """Return a batch of observations as float32; uint8 images stay as they are."""
-    return states if states.dtype in (np.uint8, torch.uint8) else as_floats(states)
+    images = np.uint8 if isinstance(states, np.ndarray) else torch.uint8
+    return states if states.dtype == images else as_floats(states)
 
 
 def as_integers(x: Array) -> Array:
