@@ -164,7 +164,7 @@ def ours(dataset: Path, seed: int, updates: int) -> dict[str, float]:
         state_dim=(4,),
         action_dim=2,
         one_hot=False,
-        net_config={"arch": "mlp", "h_size": HIDDEN},
+        net_config={"arch": "mlp", "h_size": HIDDEN, "output_vanish": False},
         INIT_HP={**hyper_parameters, "DOUBLE": True, "HUBER": True},
         seed=seed,
     )
@@ -216,8 +216,9 @@ def compare(dataset: Path, seeds: list[int], updates: int, write: bool) -> None:
     body = (
         f"{table(head, rows)}\n\n{updates:,} updates, {SETTINGS}, hidden {HIDDEN}, one thread;"
         f" returns over {EPISODES} fresh episodes. {ratio(*speed)} the updates for the same CPU"
-        " time. Both have Huber's loss and double Q-learning. d3rlpy copies its target network,"
-        " every 2 / tau updates here, so that on average it is as old as ours."
+        " time. Both have Huber's loss, double Q-learning and torch's initial weights. d3rlpy"
+        " copies its target network, every 2 / tau updates here, so that on average it is as old"
+        " as ours."
     )
     publish(f"Against d3rlpy, {dataset.name}", body, write, RESULT)
 
