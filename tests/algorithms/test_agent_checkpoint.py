@@ -120,6 +120,22 @@ def test_an_agent_is_rebuilt_from_its_checkpoint_alone(
     assert differing(tensors(agent), tensors(loaded)) == []
 
 
+@pytest.mark.parametrize("name", ["DQN, MLP, kernel", "DDPG, MLP, kernel"])
+def test_an_agent_in_double_precision_comes_back_in_it(name: str, path: Path) -> None:
+    case = CASES[name]
+    agent = case.agent()
+    for owned in agent.networks.values():
+        owned.module.to(torch.float64)
+    agent.learn(case.batch())
+    agent.saveCheckpoint(path)
+    loaded = case.cls.load(path)
+    assert {x.dtype for x in loaded.actor.parameters()} == {torch.float64}
+    assert differing(tensors(agent), tensors(loaded)) == []
+    agent.learn(case.batch(1))
+    loaded.learn(case.batch(1))
+    assert differing(tensors(agent), tensors(loaded)) == []
+
+
 def test_load_checkpoint_takes_over_everything_and_keeps_the_device(path: Path) -> None:
     agent = saved_agent(path)
     other = DQN(9, 5, False, index=8, gamma=0.1, double=True)
