@@ -17,6 +17,7 @@ from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
 from agilerl.algorithms.inputs import (
     PositiveInt,
     as_floats,
+    as_numbers,
     as_observations,
     check_observations,
     check_state_dim,
@@ -27,7 +28,7 @@ from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.evaluation import evaluate
 from agilerl.components.spaces import check_observation_space, single_spaces
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, EnvError, check_float, check_int
+from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lineage import Ancestor
 from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import check_net_config
@@ -67,6 +68,7 @@ class EvolvableAgent(ABC):
         fitness: one value for each ``test()``.
         steps: environment steps taken in training, one entry for each generation.
         lineage: one record for each generation that was evaluated, ancestors first.
+        net_config: shape that the networks began with; ``architecture`` says what they are now.
         parent: index of the agent that this one was cloned from, or None.
     """
 
@@ -108,14 +110,9 @@ class EvolvableAgent(ABC):
     ) -> None:
         if accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        self.state_dim = check_state_dim(state_dim)
-        self.action_dim = check_int("action_dim", action_dim)
         self.one_hot = bool(one_hot)
-        if self.one_hot and len(self.state_dim) != 1:
-            raise ConfigError(
-                f"state_dim: one_hot=True needs the number of states n, got {self.state_dim};"
-                " pass one_hot=False for vectors and images."
-            )
+        self.state_dim = check_state_dim(state_dim, self.one_hot)
+        self.action_dim = check_int("action_dim", action_dim)
         self.index = index
         config = {"arch": "mlp", "h_size": [64, 64]} if net_config is None else net_config
         self.net_config = check_net_config(config)
@@ -232,12 +229,7 @@ class EvolvableAgent(ABC):
         Raises:
             EnvError: if ``state`` is no observation, or none of the agent's shape.
         """
-        try:
-            (states,) = self.native(state if torch.is_tensor(state) else np.asarray(state))
-        except (TypeError, ValueError) as error:
-            raise EnvError(f"state: expected an array of numbers, got {state!r}.") from error
-        if isinstance(states, np.ndarray) and states.dtype.kind not in "biuf":
-            raise EnvError(f"state: expected an array of numbers, got {state!r}.")
+        (states,) = self.native(as_numbers(state))
         single = states.ndim == (0 if self.one_hot else len(self.state_dim))
         actions = self.act(self.encode(states[None] if single else states), epsilon)
         return actions[0] if single else actions

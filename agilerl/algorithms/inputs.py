@@ -8,7 +8,7 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 
-from agilerl.errors import EnvError, check_int, check_sizes
+from agilerl.errors import ConfigError, EnvError, check_int, check_sizes
 
 Tensor = torch.Tensor
 #: A NumPy array or a torch tensor.
@@ -32,11 +32,35 @@ class PositiveInt:
         agent.__dict__[self.name] = check_int(self.name, value)
 
 
-def check_state_dim(state_dim: Any) -> tuple[int, ...]:
-    """Return ``state_dim``, a number or a shape, as a shape."""
+def check_state_dim(state_dim: Any, one_hot: bool) -> tuple[int, ...]:
+    """Return ``state_dim``, a number or a shape, as a shape; of one number where ``one_hot``."""
     if isinstance(state_dim, list | tuple):
-        return check_sizes("state_dim", state_dim)
-    return (check_int("state_dim", state_dim),)
+        shape = check_sizes("state_dim", state_dim)
+    else:
+        shape = (check_int("state_dim", state_dim),)
+    if one_hot and len(shape) != 1:
+        raise ConfigError(
+            f"state_dim: one_hot=True needs the number of states n, got {shape}; pass"
+            " one_hot=False for vectors and images."
+        )
+    return shape
+
+
+def as_numbers(state: Any) -> Array:
+    """Return an observation, or a batch of them, as an array or a tensor.
+
+    Raises:
+        EnvError: if it does not consist of numbers.
+    """
+    if isinstance(state, Tensor):
+        return state
+    try:
+        numbers = np.asarray(state)
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"state: expected an array of numbers, got {state!r}.") from error
+    if numbers.dtype.kind not in "biuf":
+        raise EnvError(f"state: expected an array of numbers, got {state!r}.")
+    return numbers
 
 
 def to_array(x: Any) -> Any:
