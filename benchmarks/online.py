@@ -169,7 +169,6 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
         **rates,
         "env_steps_per_processor_s": per_cpu,
         "share": share,
-        "outside_env_step": 1 - floor / total if floor else 0.0,
         "floor_env_steps_per_s": rates["env_steps"] / floor if floor else 0.0,
     }
 
@@ -178,16 +177,20 @@ def workers(flags: argparse.Namespace) -> dict[str, int]:
     return {"workers": flags.workers} if flags.workers else {}
 
 
-def own_row(name: str, report: timing.Report) -> list[str]:
-    """Return one line on our own loop: rates, floor, and shares of the wall time."""
+def own_row(name: str, plain: timing.Report, report: timing.Report) -> list[str]:
+    """Return one line on our own loop: rates, floor, and the shares of the parts.
+
+    Clocks take time too, so rates are those of the turns without them.
+    """
     floor = report["floor_env_steps_per_s"]
+    rate = plain["env_steps_per_s"]
     shares = [f"{100 * report['share'][part]:.1f} %" for part in (*PARTS, "rest")]
     return [
         name,
-        f"{report['env_steps_per_s']:,.0f}",
-        f"{report['learns_per_s']:,.0f}",
+        f"{rate:,.0f}",
+        f"{plain['learns_per_s']:,.0f}",
         f"{floor:,.0f}" if floor else "-",
-        f"{100 * report['outside_env_step']:.1f} %" if floor else "-",
+        f"{100 * (1 - rate / floor):.1f} %" if floor else "-",
         *shares,
     ]
 
@@ -224,8 +227,8 @@ def tables(flags: argparse.Namespace) -> str:
     peer_rows: list[Sequence[str]] = []
     for env_name in flags.envs:
         medians = {name: timing.median_of(r) for name, r in turns(env_name, flags).items()}
-        own_rows.append(own_row(env_name, medians.pop(PARTS_OF_OURS)))
         ours = medians.pop(timing.OURS)
+        own_rows.append(own_row(env_name, ours, medians.pop(PARTS_OF_OURS)))
         if medians:
             peer_rows.append(peer_row(f"{env_name}, {timing.OURS}", ours, ours))
         for name, theirs in medians.items():
