@@ -15,6 +15,7 @@ import torch
 from agilerl import checkpoint
 from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
 from agilerl.algorithms.inputs import (
+    CheckedFloat,
     PositiveInt,
     as_floats,
     as_numbers,
@@ -88,6 +89,8 @@ class EvolvableAgent(ABC):
 
     batch_size = PositiveInt()
     learn_step = PositiveInt()
+    gamma = CheckedFloat(0.0, 1.0)
+    tau = CheckedFloat(0.0, 1.0)
     #: What the agent owns, by name; the first is the policy.  Subclasses set it last.
     networks: dict[str, TrainedNetwork]
 
@@ -119,8 +122,8 @@ class EvolvableAgent(ABC):
         self.batch_size = batch_size
         self._lr = check_float("lr", lr, low=0.0)
         self.learn_step = learn_step
-        self.gamma = check_float("gamma", gamma, 0.0, 1.0)
-        self.tau = check_float("tau", tau, 0.0, 1.0)
+        self.gamma = gamma
+        self.tau = tau
         self.mut = mutation
         self.device = check_device(device)
         self.rng = generator(seed, "exploration")

@@ -10,7 +10,7 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.dqn import DQN
-from agilerl.errors import check_float
+from agilerl.algorithms.inputs import CheckedFloat
 
 
 class CQN(DQN):
@@ -28,6 +28,8 @@ class CQN(DQN):
     algo: ClassVar[str] = "CQN"
     own_settings: ClassVar[tuple[str, ...]] = (*DQN.own_settings, "alpha")
     hyperparameter_names: ClassVar[tuple[str, ...]] = (*DQN.hyperparameter_names, "alpha")
+
+    alpha = CheckedFloat(low=0.0)
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class CQN(DQN):
             seed,
             huber,
         )
-        self.alpha = check_float("alpha", alpha, low=0.0)
+        self.alpha = alpha
 
     @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:

@@ -10,10 +10,10 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.base import Array, EvolvableAgent
-from agilerl.algorithms.inputs import to_array
+from agilerl.algorithms.inputs import PositiveInt, to_array
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import continuous_bounds
-from agilerl.errors import ConfigError, check_int
+from agilerl.errors import ConfigError
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
@@ -39,6 +39,8 @@ class DDPG(EvolvableAgent):
 
     algo: ClassVar[str] = "DDPG"
     own_settings: ClassVar[tuple[str, ...]] = ("policy_freq", "min_action", "max_action")
+
+    policy_freq = PositiveInt()
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class DDPG(EvolvableAgent):
             accelerator,
             seed,
         )
-        self.policy_freq = check_int("policy_freq", policy_freq)
+        self.policy_freq = policy_freq
         #: which bounds are known, because they were given or an environment has told them
         self._known = {"min_action": min_action is not None, "max_action": max_action is not None}
         self._set_bounds(

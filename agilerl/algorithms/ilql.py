@@ -11,10 +11,11 @@ from torch import nn
 
 from agilerl import checkpoint
 from agilerl.algorithms import language_losses as losses
+from agilerl.algorithms.inputs import CheckedFloat
 from agilerl.algorithms.language_agent import LanguageAgent, Tensor
 from agilerl.algorithms.language_tokens import Steps
 from agilerl.algorithms.trained_network import TrainedNetwork
-from agilerl.errors import CheckpointError, check_float, check_int
+from agilerl.errors import CheckpointError, check_int
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.networks.gpt_edits import normal
 from agilerl.networks.gpt_reader import LogitsProcessor
@@ -115,6 +116,12 @@ class ILQL(LanguageAgent):
         "beta",
         "cql",
     )
+    expectile = CheckedFloat(0.0, 1.0)
+    beta = CheckedFloat(low=0.0)
+    min_p = CheckedFloat(0.0, 1.0)
+    cql = CheckedFloat(low=0.0)
+    policy_weight = CheckedFloat(low=0.0)
+    sharpness = CheckedFloat(low=0.0)
     #: Largest weight of an action in the policy term.
     highest_weight: ClassVar[float] = 20.0
 
@@ -160,12 +167,12 @@ class ILQL(LanguageAgent):
             accelerator,
             seed,
         )
-        self.expectile = check_float("expectile", expectile, 0.0, 1.0)
-        self.beta = check_float("beta", beta, low=0.0)
-        self.min_p = check_float("min_p", min_p, 0.0, 1.0)
-        self.cql = check_float("cql", cql, low=0.0)
-        self.policy_weight = check_float("policy_weight", policy_weight, low=0.0)
-        self.sharpness = check_float("sharpness", sharpness, low=0.0)
+        self.expectile = expectile
+        self.beta = beta
+        self.min_p = min_p
+        self.cql = cql
+        self.policy_weight = policy_weight
+        self.sharpness = sharpness
         self.monte_carlo = check_int("monte_carlo", monte_carlo, minimum=0)
         self.networks = self.build_networks()
 

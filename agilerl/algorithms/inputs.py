@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self, overload
 
 import numpy as np
 import torch
 
-from agilerl.errors import ConfigError, EnvError, check_int, check_sizes
+from agilerl.errors import ConfigError, EnvError, check_float, check_int, check_sizes
 
 Tensor = torch.Tensor
 #: A NumPy array or a torch tensor.
@@ -30,6 +31,26 @@ class PositiveInt:
 
     def __set__(self, agent: object, value: object) -> None:
         agent.__dict__[self.name] = check_int(self.name, value)
+
+
+class CheckedFloat:
+    """An attribute that is a finite float in [low, high], whatever sets it."""
+
+    def __init__(self, low: float = -math.inf, high: float = math.inf) -> None:
+        self.low, self.high = low, high
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, agent: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, agent: object, owner: type) -> float: ...
+    def __get__(self, agent: object | None, owner: type) -> float | Self:
+        return self if agent is None else float(agent.__dict__[self.name])
+
+    def __set__(self, agent: object, value: object) -> None:
+        agent.__dict__[self.name] = check_float(self.name, value, self.low, self.high)
 
 
 def check_state_dim(state_dim: Any, one_hot: bool) -> tuple[int, ...]:

@@ -104,8 +104,8 @@ class LanguageAgent(EvolvableAgent):
         self.batch_size = batch_size
         self._lr = check_float("lr", lr, low=0.0)
         self.learn_step = 1
-        self.gamma = check_float("gamma", gamma, 0.0, 1.0)
-        self.tau = check_float("tau", tau, 0.0, 1.0)
+        self.gamma = gamma
+        self.tau = tau
         self.accumulate = check_int("accumulate", accumulate)
         self.clip = check_float("clip", clip, low=0.0)
         self.bf16 = bool(bf16)

@@ -50,13 +50,17 @@ def fits(optimizer: torch.optim.Optimizer, p: nn.Parameter) -> bool:
 
 
 def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
-    """Return what is remembered of the parameters as wholes: the number of steps."""
+    """Return what is remembered of the parameters as wholes: the number of steps.
+
+    Where some have made fewer steps, being frozen for a time, it is that of the others.
+    """
+    wholes: list[dict[str, Any]] = []
     for p in held.values():
         state = optimizer.state.get(p)
         if state:
             moments = moments_of(optimizer, {"p": p})["p"]
-            return {key: value for key, value in state.items() if key not in moments}
-    return {}
+            wholes.append({key: value for key, value in state.items() if key not in moments})
+    return max(wholes, key=lambda whole: float(whole.get("step", 0)), default={})
 
 
 def adopt(

@@ -12,6 +12,9 @@ from agilerl.algorithms.optimizer_state import adopt, carry_moments, fits, momen
 from agilerl.errors import CheckpointError
 from agilerl.networks.base import EvolvableNetwork, Params
 
+#: Settings of Adam, beside the learning rate, that a user may have changed.
+OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
+
 
 class OwnedNetwork:
     """A module, a Polyak copy of it (or of a part), and an Adam optimiser.
@@ -166,6 +169,7 @@ class OwnedNetwork:
         state: dict[str, Any] = {
             "shapes": {name: plain_shape(net) for name, net in self._evolvables()},
             "module": {k: v.detach().clone() for k, v in self._module.state_dict().items()},
+            "frozen": [name for name, p in self._module.named_parameters() if not p.requires_grad],
         }
         if self._target is not None:
             state["target"] = {k: v.detach().clone() for k, v in self._target.state_dict().items()}
@@ -176,6 +180,8 @@ class OwnedNetwork:
             }
             rest = rest_of(self._optimizer, self._held)
             state["steps"], state["lr"] = float(rest.get("step", 0.0)), self.lr
+            group = self._optimizer.param_groups[0]
+            state["options"] = {name: group[name] for name in OPTIONS}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -215,6 +221,10 @@ class OwnedNetwork:
                     raise CheckpointError(f"the optimiser's moments of {name} have another shape")
             self._adopt(state["moments"], {"step": torch.tensor(float(state["steps"]))})
             self.lr = float(state["lr"])
+            self._optimizer.param_groups[0].update(state.get("options", {}))
+        for name, parameter in self._module.named_parameters():
+            if name in state.get("frozen", ()):
+                parameter.requires_grad_(False)
 
 
 def plain_shape(network: EvolvableNetwork) -> dict[str, Any]:

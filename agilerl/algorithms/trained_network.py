@@ -38,8 +38,6 @@ class TrainedNetwork(OwnedNetwork):
         self._target_kernel: MLPKernel | None = None
         self._graph: tuple[tuple[Tensor, ...], Tensor] | None = None
         self._width = 0
-        #: what the last call did if it saw the kernel bound, so that the next need not look again
-        self._last = ""
         super().__init__(module, lr, target_of)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,12 +49,11 @@ class TrainedNetwork(OwnedNetwork):
         super()._adopt(moments, rest)
         self._kernel = self._target_kernel = None
 
-    def _bound(self, after: str = "asked") -> MLPKernel | None:
+    def _bound(self) -> MLPKernel | None:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
-        checked, self._last = self._last == after, ""
         if not mlp_kernel.enabled:
             return None
-        if self._kernel is None or not (checked or self._kernel.net.holds()):
+        if self._kernel is None or not self._kernel.net.holds():
             self._kernel = None
             if MLPKernel.serves(self._module, trained=self._optimizer is not None):
                 self._reconcile()
@@ -74,12 +71,12 @@ class TrainedNetwork(OwnedNetwork):
 
     @property
     def on_kernel(self) -> bool:
-        """Whether the kernel serves the network, so that NumPy arrays are what it is fastest on."""
+        """Whether NumPy arrays are what the network is fastest on.
+
+        The verbs look again, and take either kind.
+        """
         self.follow()
-        self._last = ""
-        served = self._bound() is not None
-        self._last = "asked" if served else ""
-        return served
+        return mlp_kernel.enabled and (self._kernel is not None or self._bound() is not None)
 
     def infer(self, *inputs: Any, target: bool = False) -> Any:
         """Return the outputs of the network (or of its target) without a graph."""
@@ -139,7 +136,6 @@ class TrainedNetwork(OwnedNetwork):
         """Make one step of Adam with the gradients that ``backward`` set."""
         if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
             self._kernel.step()
-            self._last = "stepped"
             return
         self._graph = None
         self.optimizer.step()
@@ -154,7 +150,7 @@ class TrainedNetwork(OwnedNetwork):
     def soft_update(self, tau: float) -> None:
         """Move the target: ``target <- target + tau * (online - target)``."""
         self.follow()
-        kernel, target_kernel = self._bound(after="stepped"), self._bound_target()
+        kernel, target_kernel = self._bound(), self._bound_target()
         if kernel is not None and target_kernel is not None:
             target_kernel.net.flat.lerp_(kernel.net.flat, tau)
             return

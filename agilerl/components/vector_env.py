@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class SubEnvironments:
         space = self.envs[0].observation_space
         self._first_state = int(getattr(space, "start", 0))
         self._shape = tuple(space.shape or ())
+        self._dtype = np.dtype(space.dtype)
         self._at = at
 
     def reset(self, seeds: Sequence[int | None], options: Any, observations: Array) -> Sayings:
@@ -67,15 +69,23 @@ class SubEnvironments:
         Observations and rewards are written, flags are only set: they come as zeros.
         """
         said: Sayings = []
-        at, shape, first = self._at, self._shape, self._first_state
+        at, shape, dtype, first = self._at, self._shape, self._dtype, self._first_state
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             at[0] = i
-            observation, rewards[i], over, cut, info = env.step(action)
-            if first or type(observation) is not np.ndarray or observation.shape != shape:
+            observation, reward, over, cut, info = env.step(action)
+            try:
+                rewards[i] = reward
+            except (TypeError, ValueError) as error:
+                raise EnvError(
+                    f"reward: expected a number, got {reward!r} from {env}; fix its step()."
+                ) from error
+            plain = type(observation) is np.ndarray and observation.dtype is dtype
+            if first or not plain or observation.shape != shape:
                 observation = self._check(observation)
             if over or cut:
                 terminated[i], truncated[i] = over, cut
-                said.append((i, {"final_obs": observation, "final_info": info}))
+                last = copy.copy(observation)  # the environment may write its next one into it
+                said.append((i, {"final_obs": last, "final_info": info}))
                 observation, info = env.reset()
                 observation = self._check(observation)
             observations[i] = observation
@@ -89,13 +99,27 @@ class SubEnvironments:
             env.close()
 
     def _check(self, observation: Any) -> Any:
-        """Return an observation of the right shape, numbered from 0; nothing is broadcast."""
+        """Return an observation of the right shape, numbered from 0; nothing is broadcast.
+
+        Integers and flags are what they are declared to be; only floats may lose digits.
+        """
         if np.shape(observation) != self._shape:
             raise EnvError(
                 f"observation: expected shape {self._shape}, as the observation space says, got"
                 f" {np.shape(observation)} from {self.envs[0]}; fix its reset() and step(), or its"
                 " observation_space."
             )
+        values = np.asarray(observation)
+        known = values.dtype.kind in "biuf"
+        with np.errstate(invalid="ignore"):
+            if not known or (
+                self._dtype.kind != "f" and not np.array_equal(values.astype(self._dtype), values)
+            ):
+                raise EnvError(
+                    f"observation: expected {self._dtype}, as the observation space says, got"
+                    f" {observation!r} from {self.envs[0]}; fix its reset() and step(), or declare"
+                    " a space of what it returns."
+                )
         return observation - self._first_state if self._first_state else observation
 
 

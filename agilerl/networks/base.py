@@ -155,6 +155,8 @@ class EvolvableNetwork(nn.Module, ABC):
     def _install(self, spec: Any, values: Params, device: torch.device, dtype: torch.dtype) -> None:
         layers = nn.ModuleDict(self.make_layers(spec))
         materialise(layers, device, dtype)
+        before = self.layers.named_parameters() if hasattr(self, "layers") else ()
+        frozen = {name for name, p in before if not p.requires_grad}
         with torch.no_grad():
             for name, layer in layers.items():
                 own = {f"{name}.{key}": p for key, p in layer.named_parameters()}
@@ -163,6 +165,8 @@ class EvolvableNetwork(nn.Module, ABC):
                 for key, parameter in own.items():
                     if key in values:
                         parameter.copy_(values[key])
+        for name, parameter in layers.named_parameters():
+            parameter.requires_grad_(name not in frozen)
         self.layers = layers.train(self.training)
 
     def restore(self, shape: Mapping[str, Any], values: Params) -> None:

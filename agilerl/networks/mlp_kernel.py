@@ -33,13 +33,27 @@ enabled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "0"
 
 _aten = torch.ops.aten
 TRAINED = attrgetter("requires_grad")
+#: Where the hooks of a parameter are kept, of each kind.
+TENSOR_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 DTYPES = (torch.float32, torch.float64)
 
 
 def hooks_of(module: nn.Module) -> list[dict[int, Any]]:
-    """Return where the forward hooks of a module and its parts are kept."""
-    parts = module.modules()
-    return [hooks for m in parts for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+    """Return where the hooks of a module and its parts are kept."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [getattr(part, name) for part in module.modules() for name in names]
+
+
+def as_specified(module: EvolvableMLP) -> bool:
+    """Return whether the layers are those of the spec: none was exchanged or parametrised."""
+    spec, layers = module.spec, dict(module.layers)
+    plain = {
+        **{name: x for name, x in layers.items() if type(x) is nn.Linear},
+        **{f"act_{i}": module.make_activation(spec.activation) for i in range(len(layers) // 2)},
+    }
+    if spec.output_activation is not None:
+        plain["output_act"] = module.make_activation(spec.output_activation)
+    return all(name in plain and repr(x) == repr(plain[name]) for name, x in layers.items())
 
 
 class FlatModule:
@@ -51,15 +65,16 @@ class FlatModule:
         self.children = tuple(module.layers.values())
         self.hooks = hooks_of(module)
         self.params: list[nn.Parameter] = list(module.layers.parameters())
-        self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
-        self.views = self.split(self.flat)
-        for parameter, view in zip(self.params, self.views, strict=True):
-            parameter.data = view
+        with torch.inference_mode(False):  # else they could not be learnt from afterwards
+            self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
+            self.views = self.split(self.flat)
+            for parameter, view in zip(self.params, self.views, strict=True):
+                parameter.data = view
         owners = [layer._parameters for layer in self.children]
         self.owners = [owner for owner in owners for _ in owner]
         self.names = [name for owner in owners for name in owner]
         self.pointers = [p.data_ptr() for p in self.params]
-        self.trained = [p.requires_grad for p in self.params]
+        self.trained = list(map(TRAINED, self.params))
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Return ``flat`` as one view for each parameter, in their order and shapes."""
@@ -76,6 +91,8 @@ class FlatModule:
             and all(map(is_, map(dict.get, self.owners, self.names), self.params))
             and list(map(torch.Tensor.data_ptr, self.params)) == self.pointers
             and list(map(TRAINED, self.params)) == self.trained
+            and not any(map(TENSOR_HOOKS[0], self.params))
+            and not any(map(TENSOR_HOOKS[1], self.params))
         )
 
 
@@ -86,8 +103,9 @@ class FlatAdam:
         self.optimizer = optimizer
         self.net = net
         flat = net.flat
-        self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
-        self.steps = torch.zeros(len(net.params))
+        with torch.inference_mode(False):
+            self.grad, self.exp_avg, self.exp_avg_sq = (torch.zeros_like(flat) for _ in range(3))
+            self.steps = torch.zeros(len(net.params))
         self.first_step = self.steps[0]
         self.counts = self.steps.numpy()
         self.grads = net.split(self.grad)
@@ -104,6 +122,8 @@ class FlatAdam:
                 state[key] = view
         self.state = optimizer.state
         self.entries = self.identities()
+        #: whether all have made as many steps; a layer that was frozen for a time has not
+        self.even = bool((self.counts == self.counts[0]).all())
 
     def identities(self) -> list[int]:
         """Return which tensors the optimiser's state holds."""
@@ -117,9 +137,8 @@ class FlatAdam:
         """Make one step of Adam with the gradients in ``grad``."""
         groups: list[dict[str, Any]] = self.optimizer.param_groups
         group = groups[0]
-        if len(groups) > 1 or group["weight_decay"] or group["amsgrad"] or group["maximize"]:
-            for parameter, grad in zip(self.net.params, self.grads, strict=True):
-                parameter.grad = grad
+        plain = not (group["weight_decay"] or group["amsgrad"] or group["maximize"])
+        if len(groups) > 1 or not (plain and self.even):
             self.optimizer.step()
             return
         self.counts += 1  # the same memory; a torch operation costs several times as much
@@ -198,9 +217,13 @@ class MLPKernel:
             and not module.spec.layer_norm
             and not any(hooks_of(module))
             and all(
-                p.device.type == "cpu" and p.dtype in DTYPES and p.requires_grad == trained
+                p.device.type == "cpu"
+                and p.dtype in DTYPES
+                and p.requires_grad == trained
+                and not any(hooks(p) for hooks in TENSOR_HOOKS)
                 for p in module.parameters()
             )
+            and as_specified(module)
         )
 
     def forward(self, x: Array, keep: bool = False) -> Array:
@@ -231,6 +254,7 @@ class MLPKernel:
 
     def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
+        assert self.adam is not None
         if len(self.ones) != len(grad):
             self.ones = np.ones(len(grad), self.dtype)
         for i in reversed(range(len(self.layers))):
@@ -240,6 +264,8 @@ class MLPKernel:
             np.dot(self.ones, grad, out=layer.bias_grad)  # a sum over the batch
             if i:
                 grad = np.dot(grad, layer.weight)
+        for parameter, view in zip(self.net.params, self.adam.grads, strict=True):
+            parameter.grad = view  # where others look for it, to clip it say
 
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` wrote."""

@@ -63,6 +63,7 @@ def start_agents(config: AnyRunConfig, tokenizer: WordleTokenizer) -> list[Langu
         )
         if load is not None and is_checkpoint:
             adopt(agent, load)
+            settle(agent, config.model, seed)
         agents.append(agent)
     return agents
 
@@ -147,6 +148,19 @@ def adopt(agent: LanguageAgent, load: str) -> None:
     agent.networks = saved.networks
     agent.learn_count = saved.learn_count
     agent.lr = agent.lr  # the run's own reaches the optimiser
+
+
+def settle(agent: LanguageAgent, model: ModelConfig, seed: int) -> None:
+    """Give the networks that came from a checkpoint the run's limits, and streams of their own."""
+    networks = [network for owned in agent.networks.values() for network in owned.evolvables]
+    for place, network in enumerate(networks):
+        layers = network.spec.n_layer
+        network.spec = dataclasses.replace(
+            network.spec,
+            min_layers=min(model.min_layers, layers),
+            max_layers=max(model.max_layers, layers),
+        )
+        network.rng = generator(seed, "network", place)
 
 
 def pretrained(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agilerl.components.transitions import TransitionStream, as_vector_env
-from agilerl.errors import check_float, check_int
+from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.seeding import derive
 from agilerl.training.observers import Observer
 from agilerl.training.session import Settings, run
@@ -170,13 +170,19 @@ def train(
         verbose=verbose,
     )
     settings.check()
+    learning_starts = check_int("learning_starts", learning_starts or 1)
     if hasattr(memory, "memory_size"):
         settings.fit_batches(memory.memory_size)
+        if learning_starts > memory.memory_size:
+            raise ConfigError(
+                f"learning_starts: the buffer never holds {learning_starts} transitions"
+                f" (memory_size={memory.memory_size}); lower it, or enlarge the buffer."
+            )
     spend_episode = OnlineEpisode(
         stream=TransitionStream(env, swap_channels),
         memory=memory,
         max_steps=max_steps,
-        learning_starts=check_int("learning_starts", learning_starts or 1),
+        learning_starts=learning_starts,
         epsilon=Exploration(
             check_float("eps_start", eps_start, 0.0),
             check_float("eps_end", eps_end, 0.0),

@@ -136,6 +136,21 @@ def test_an_agent_in_double_precision_comes_back_in_it(name: str, path: Path) ->
     assert differing(tensors(agent), tensors(loaded)) == []
 
 
+def test_frozen_layers_and_settings_of_adam_come_back(path: Path) -> None:
+    agent = CASE.agent()
+    agent.actor.layers["linear_0"].requires_grad_(False)
+    agent.optimizer.param_groups[0].update(weight_decay=0.1, betas=(0.5, 0.9))
+    agent.learn(CASE.batch())
+    agent.saveCheckpoint(path)
+    loaded = DQN.load(path)
+    assert [p.requires_grad for p in loaded.actor.parameters()] == [
+        p.requires_grad for p in agent.actor.parameters()
+    ]
+    for one in (agent, loaded):
+        one.learn(CASE.batch(1))
+    assert differing(tensors(agent), tensors(loaded)) == []
+
+
 def test_load_checkpoint_takes_over_everything_and_keeps_the_device(path: Path) -> None:
     agent = saved_agent(path)
     other = DQN(9, 5, False, index=8, gamma=0.1, double=True)

@@ -17,6 +17,7 @@ from agilerl.errors import ConfigError, EnvError
 from agilerl.networks.build import build_network
 from agilerl.networks.evolvable_cnn import EvolvableCNN
 from agilerl.networks.evolvable_mlp import EvolvableMLP
+from tests.algorithms.cases import CASES
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -62,10 +63,19 @@ def test_a_bad_argument_of_an_agent_is_named(cls: type[Any], field: str, value: 
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("batch_size", 0), ("batch_size", 12.5), ("learn_step", "2"), ("lr", -1)]
+    ("field", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", 12.5),
+        ("learn_step", "2"),
+        ("lr", -1),
+        ("gamma", 1.2),
+        ("tau", float("nan")),
+        ("alpha", -0.5),
+    ],
 )
 def test_a_bad_value_is_refused_later_too(field: str, value: Any) -> None:
-    agent = DQN(**AGENT)
+    agent = CQN(**AGENT)
     before = getattr(agent, field)
     with pytest.raises(ConfigError, match=f"^{field}: expected"):
         setattr(agent, field, value)
@@ -76,6 +86,17 @@ def test_sizes_are_integers_whatever_sets_them() -> None:
     agent = DQN(**{**AGENT, "batch_size": np.int64(32)})
     agent.learn_step = np.int32(3)
     assert [type(agent.batch_size), type(agent.learn_step)] == [int, int]
+
+
+@pytest.mark.parametrize("name", ["CQN, MLP, kernel", "DDPG, MLP, kernel"])
+def test_numbers_of_numpy_are_taken_as_settings(name: str) -> None:
+    case = CASES[name]
+    agent, plain = case.agent(), case.agent()
+    agent.gamma, plain.gamma = np.linspace(0.9, 0.99, 4)[1], float(np.linspace(0.9, 0.99, 4)[1])
+    agent.tau, plain.tau = np.float32(0.5), 0.5
+    if name.startswith("CQN"):
+        agent.alpha, plain.alpha = np.float64(0.25), 0.25
+    assert agent.learn(case.batch()) == plain.learn(case.batch())
 
 
 @pytest.mark.parametrize(("field", "value"), [("policy_freq", 0), ("policy_freq", 1.5)])

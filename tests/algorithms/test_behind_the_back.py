@@ -16,7 +16,7 @@ from tests.algorithms.cases import (
     trained,
 )
 from tests.algorithms.test_moments import moments
-from tests.algorithms.test_trained_network import Composite, inputs, network, train
+from tests.algorithms.test_trained_network import Composite, inputs, network, train, train_by_hand
 
 CASE = CASES["DQN, MLP, kernel"]
 
@@ -122,3 +122,98 @@ def test_a_move_between_a_step_and_its_soft_update_is_followed(way: str) -> None
     net.soft_update(1.0)
     for new, online in zip(net.target.parameters(), net.module.parameters(), strict=True):
         torch.testing.assert_close(new.double(), online)
+
+
+def test_an_assignment_is_seen_by_the_very_next_verb(way: str) -> None:
+    agent = CASES["DDPG, MLP, kernel"].agent(policy_freq=3)
+    batch = CASES["DDPG, MLP, kernel"].batch()
+    agent.learn(batch)  # the actor is asked, and neither steps nor moves its target
+    weights = {name: value * 0.5 for name, value in agent.actor.state_dict().items()}
+    agent.actor.load_state_dict(weights, assign=True)
+    states = batch[0]
+    with torch.no_grad():
+        torch.testing.assert_close(agent.policy.infer(states), agent.actor(states))
+    critic = agent.networks["critic"]
+    critic.module.load_state_dict(
+        {name: value * 0.5 for name, value in critic.module.state_dict().items()}, assign=True
+    )
+    critic.soft_update(1.0)
+    for new, online in zip(critic.target.parameters(), critic.module.parameters(), strict=True):
+        assert torch.equal(new, online)
+
+
+def test_gradients_can_be_changed_between_backward_and_step(way: str) -> None:
+    net, plain = network(), network()
+    for one, clip in ((net, True), (plain, False)):
+        one.backward(2 * one.forward(inputs()))
+        if clip:
+            total = torch.nn.utils.clip_grad_norm_(one.module.parameters(), 1e-3)
+            assert total > 1e-2
+    pairs = zip(net.module.parameters(), plain.module.parameters(), strict=True)
+    norms = [(p.grad.norm().item(), q.grad.norm().item()) for p, q in pairs]
+    assert all(0 < clipped < whole / 10 for clipped, whole in norms)
+    net.step()
+    moments_after = [net.optimizer.state[p]["exp_avg"] for p in net.module.parameters()]
+    for p, mean in zip(net.module.parameters(), moments_after, strict=True):
+        torch.testing.assert_close(mean, 0.1 * p.grad)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "module"])
+def test_a_hook_on_a_gradient_is_called(way: str, kind: str) -> None:
+    net, seen = network(), []
+    train(net)
+    if kind == "tensor":
+        net.module.layers["output"].weight.register_hook(seen.append)
+    else:
+        net.module.layers["output"].register_full_backward_hook(lambda *call: seen.append(call))
+    train(net)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("layer", ["linear_0", "output"])
+def test_a_layer_that_was_frozen_for_a_time_learns_on_as_under_plain_adam(
+    way: str, layer: str
+) -> None:
+    net, by_hand = network(), network()
+    for seed in range(30):
+        for one, step in ((net, train), (by_hand, train_by_hand)):
+            one.module.layers[layer].requires_grad_(seed >= 20)
+            step(one, seed)
+    for p, q in zip(net.module.parameters(), by_hand.module.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_a_frozen_layer_stays_frozen_through_an_edit(way: str) -> None:
+    net = network()
+    net.module.layers["linear_0"].requires_grad_(False)
+    net.module.change_activation("tanh")
+    net.module.add_layer()
+    train(net)
+    frozen = [name for name, p in net.module.layers.named_parameters() if not p.requires_grad]
+    assert frozen == ["linear_0.weight", "linear_0.bias"]
+
+
+def test_an_activation_that_was_exchanged_is_the_one_that_serves(way: str) -> None:
+    net = network()
+    train(net)
+    net.module.layers["act_0"] = torch.nn.Tanh()
+    with torch.no_grad():
+        torch.testing.assert_close(net.infer(inputs()), net.module(inputs()))
+
+
+def test_a_parametrised_layer_learns(way: str) -> None:
+    net = network()
+    torch.nn.utils.parametrizations.weight_norm(net.module.layers["linear_0"])
+    before = net.module(inputs()).detach()
+    train(net)
+    assert not torch.equal(net.module(inputs()), before)
+
+
+def test_an_agent_that_first_acted_in_inference_mode_learns_by_autograd(way: str) -> None:
+    agent = CASE.agent()
+    with torch.inference_mode():
+        agent.getAction(CASE.states(4))
+    agent.actor.layers["linear_0"].requires_grad_(False)
+    before = agent.actor.layers["output"].weight.detach().clone()
+    agent.learn(CASE.batch())
+    assert not torch.equal(agent.actor.layers["output"].weight, before)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import warnings
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +19,9 @@ from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
 from agilerl.components import make_env
 from agilerl.components.spaces import check_action_space, check_observation_space
+from agilerl.components.transitions import TransitionStream
 from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.components.worker_env import WorkerVectorEnv
 from agilerl.errors import ConfigError, EnvError
 from agilerl.utils.utils import makeVectEnvs
 from tests.envs import CorridorEnv, CountingEnv, PayEnv, ReachEnv
@@ -30,6 +34,21 @@ class SpaceEnv(PayEnv):
         super().__init__()
         self.observation_space = observation or self.observation_space
         self.action_space = action or self.action_space
+
+
+class SayingEnv(PayEnv):
+    """Says whatever as its observation and reward."""
+
+    def __init__(self, dtype: Any, observation: Any, reward: Any = 1.0) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (2,), dtype)
+        self.said, self.paid = observation, reward
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.said, {}
+
+    def step(self, action: Any) -> Any:
+        return self.said, self.paid, False, False, {}
 
 
 # ------------------------------------------------------------------------------------ makeVectEnvs
@@ -160,6 +179,62 @@ def test_observations_of_earlier_steps_stay_as_they_were() -> None:
     for _ in range(3):
         env.step(np.zeros(2, int))
     assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_environment_may_write_all_its_observations_into_one_array(workers: int) -> None:
+    def steps(in_place: bool) -> list[list[Any]]:
+        makers = [partial(CountingEnv, i, in_place) for i in range(2)]
+        env = (
+            WorkerVectorEnv(makers, workers)
+            if workers
+            else InProcessVectorEnv([make() for make in makers])
+        )
+        with contextlib.closing(env):
+            stream = TransitionStream(env)
+            stream.reset()
+            found = []
+            for _ in range(30):
+                stream.begin(np.zeros(2, int))
+                found.append([field.tolist() for field in stream.finish()])
+        return found
+
+    assert steps(in_place=True) == steps(in_place=False)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "observation"),
+    [
+        (np.uint8, np.array([0.3, 0.9])),
+        (np.uint8, [3, 300]),
+        (np.int64, np.array([1.0, np.nan])),
+        (np.float32, np.array(["a", "b"])),
+    ],
+    ids=["scaled images", "too large", "nan", "words"],
+)
+def test_an_observation_that_the_declared_dtype_cannot_hold_is_an_error(
+    dtype: Any, observation: Any
+) -> None:
+    env = InProcessVectorEnv([SayingEnv(dtype, observation)])
+    with pytest.raises(EnvError, match=f"observation: expected {np.dtype(dtype)}.*SayingEnv"):
+        env.reset()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "observation"),
+    [(np.uint8, np.array([3.0, 255.0])), (np.float32, np.array([0.1, 1e-9])), (np.uint8, [1, 2])],
+)
+def test_an_observation_of_another_dtype_that_fits_is_taken(dtype: Any, observation: Any) -> None:
+    states, _ = InProcessVectorEnv([SayingEnv(dtype, observation)]).reset()
+    assert states.dtype == dtype
+    assert np.array_equal(states[0], np.asarray(observation).astype(dtype))
+
+
+def test_a_reward_that_is_no_number_is_named() -> None:
+    env = InProcessVectorEnv([SayingEnv(np.uint8, [1, 2], reward=np.ones(2))])
+    env.reset()
+    with pytest.raises(EnvError, match=r"reward: expected a number, got array.*SayingEnv"):
+        env.step(np.zeros(1, int))
 
 
 def test_close_closes_every_sub_environment() -> None:

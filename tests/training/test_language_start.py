@@ -62,6 +62,20 @@ def test_the_agents_of_a_population_start_with_its_learning_rates(
     assert [agent.policy.lr for agent in agents] == expected
 
 
+def test_a_checkpoint_takes_the_limits_of_the_run_and_agents_draw_for_themselves(
+    tmp_path: Path,
+) -> None:
+    path = cloned(tmp_path)
+    model = ModelConfig(load=path, max_layers=2)
+    for kind in (BCRunConfig, ILQLRunConfig):
+        agents = start_agents(kind(model=model, population=PopulationConfig(size=2)), TOKENIZER)
+        for agent in agents:
+            assert agent.lm.spec.max_layers == 2
+            assert agent.lm.add_layer() is None
+        one, two = (agent.lm.rng.random(4).tolist() for agent in agents)
+        assert one != two
+
+
 def test_more_learning_rates_than_agents_are_refused() -> None:
     config = BCRunConfig(model=TINY, population=PopulationConfig(size=1, lr=(1e-4, 1e-3)))
     with pytest.raises(

@@ -31,6 +31,10 @@ from tests.runs import FIELDS, Recorder, run
         ({"eps_start": -1}, "eps_start"),
         ({"eps_decay": 1.5}, "eps_decay"),
         ({"learning_starts": -3}, "learning_starts"),
+        (
+            {"learning_starts": 21, "memory": ReplayBuffer(5, 20, FIELDS)},
+            "learning_starts: the buffer never holds 21",
+        ),
         ({"checkpoint": 0}, "checkpoint"),
         ({"accelerator": object()}, "accelerator"),
         ({"seed": -1}, "seed"),
