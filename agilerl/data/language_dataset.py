@@ -226,7 +226,9 @@ class LanguageDataset:
         games = self.games.select(rows)
         return LanguageDataset(games, self.tokenizer, self._seed, self.attributes, self._where)
 
-    def batches(self, batch_size: int, epoch: int = 0, skip: int = 0) -> Iterator[TokenGames]:
+    def batches(
+        self, batch_size: int, epoch: int = 0, skip: int = 0, reader: int = 0
+    ) -> Iterator[TokenGames]:
         """Yield every game once, in random order; those of a batch are sorted by length.
 
         What is in a batch is left to chance.  To batch games by length would save padding, but
@@ -234,17 +236,19 @@ class LanguageDataset:
         would pull all values towards that of its batch.  Sorted rows give the saving to an agent
         that deals a batch into parts (``accumulate``).
 
-        The order depends on the seed and on ``epoch`` alone, so a run that was stopped goes on
-        where it was with ``skip``.
+        The order depends on the seed, on ``epoch`` and on ``reader`` alone, so a run that was
+        stopped goes on where it was with ``skip``.
 
         Args:
             batch_size: Games in a batch; the last batch of an epoch may have fewer.
             epoch: Which order.
             skip: Number of batches to leave out at the beginning.
+            reader: Who reads; each reader has orders of its own.
         """
         batch_size = check_int("batch_size", batch_size)
         check_int("epoch", epoch, minimum=0)
-        shuffled = generator(self._seed, "epoch", epoch).permutation(len(self))
+        others = (reader,) if check_int("reader", reader, minimum=0) else ()
+        shuffled = generator(self._seed, "epoch", epoch, *others).permutation(len(self))
         for start in range(skip * batch_size, len(self), batch_size):
             rows = shuffled[start : start + batch_size]
             yield self.games.batch(rows[np.argsort(self.games.lengths[rows], kind="stable")])

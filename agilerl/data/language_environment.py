@@ -8,7 +8,7 @@ environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -189,6 +189,12 @@ class TextEnv(gym.Env[str, str]):
         return self.env.step(str(action))
 
 
+def repeating(actions: Sequence[str]) -> TextPolicy:
+    """Return the policy that plays ``actions``, then says nothing."""
+    left = iter(actions)
+    return lambda text: next(left, "")
+
+
 def check_environment(env: LanguageEnvironment, policy: TextPolicy, episodes: int = 20) -> None:
     """Play some episodes and raise ``EnvError`` for the first rule that ``env`` breaks.
 
@@ -204,8 +210,7 @@ def check_environment(env: LanguageEnvironment, policy: TextPolicy, episodes: in
     allowed = set(env.alphabet)
     for seed in range(check_int("episodes", episodes)):
         episode = play_episode(env, policy, seed)
-        actions = iter([action for action, _, _ in episode.steps])
-        again = play_episode(env, lambda _, left=actions: next(left), seed)  # type: ignore[misc]
+        again = play_episode(env, repeating([action for action, _, _ in episode.steps]), seed)
         if again != episode:
             raise EnvError(f"reset({seed}): the same seed and actions gave another episode.")
         for text in (episode.opening, *(reply for _, reply, _ in episode.steps)):

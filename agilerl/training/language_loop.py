@@ -54,12 +54,16 @@ class Schedule:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-def endless(dataset: Any, batch_size: int, seen: int) -> Iterator[Any]:
-    """Yield batches without end, from where an agent is that has learnt from ``seen`` games."""
+def endless(dataset: Any, batch_size: int, seen: int, reader: int) -> Iterator[Any]:
+    """Yield batches without end, from where an agent is that has learnt from ``seen`` games.
+
+    Each agent reads in an order of its own: with one order for all, an unchanged child would only
+    repeat what its parent does.
+    """
     epoch, into = divmod(seen, len(dataset))
     skip = -(-into // batch_size)
     while True:
-        yield from dataset.batches(batch_size, epoch, skip)
+        yield from dataset.batches(batch_size, epoch, skip, reader)
         epoch, skip = epoch + 1, 0
 
 
@@ -77,7 +81,7 @@ class LanguageEpisode:
         schedule = Schedule(train.updates, train.warm_up, train.final_lr)
         start = (self.first + episode) * train.report_every
         stop = min(start + train.report_every, train.updates)
-        batches = endless(self.dataset, agent.batch_size, agent.steps[-1])
+        batches = endless(self.dataset, agent.batch_size, agent.steps[-1], agent.index)
         games, losses = 0, []
         for update in range(start, stop):
             batch = next(batches)
@@ -177,7 +181,7 @@ def run(
     Args:
         config: of the run.
         agents: the population.
-        dataset: with ``len`` and ``batches(batch_size, epoch, skip)``.
+        dataset: with ``len`` and ``batches(batch_size, epoch, skip, reader)``.
         arena: a ``TokenArena`` with ``num_games``, ``turns``, ``hidden`` and ``reset(seed)``.
         observers: each is called with every ``Generation``.
         verbose: show progress on stderr.

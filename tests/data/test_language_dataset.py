@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import h5py
@@ -104,7 +105,7 @@ def order(dataset: LanguageDataset, **kwargs: int) -> list[list[int]]:
     return [[name_of(row) for row in batch.tokens] for batch in dataset.batches(8, **kwargs)]
 
 
-def test_order_depends_on_seed_and_epoch_alone() -> None:
+def test_order_depends_on_seed_epoch_and_reader_alone() -> None:
     first = LanguageDataset(make_games(), TOKENIZER, seed=1)
     second = LanguageDataset(make_games(), TOKENIZER, seed=1)
     other = LanguageDataset(make_games(), TOKENIZER, seed=2)
@@ -112,6 +113,9 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(first, epoch=3) == order(first, epoch=3)
     assert order(first, epoch=0) != order(first, epoch=1)
     assert order(first) != order(other)
+    assert order(first, reader=4) == order(second, reader=4)
+    assert order(first, reader=4) != order(first)
+    assert sorted(chain(*order(first, reader=4))) == sorted(chain(*order(first)))
 
 
 def test_a_stopped_epoch_goes_on_where_it_was() -> None:

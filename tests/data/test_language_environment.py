@@ -149,6 +149,22 @@ class Forgetful(NumberEnvironment):
         return super().reset(None)
 
 
+class Lengthening(NumberEnvironment):
+    """Goes on for longer each time, whatever the seed."""
+
+    resets = 0
+
+    def reset(self, seed: int | None = None) -> str:
+        self.resets += 1
+        self.told = 0
+        return super().reset(seed)
+
+    def step(self, text: str):
+        reply, reward, _, _, info = super().step(text)
+        self.told += 1
+        return reply, reward, self.told > self.resets, False, info
+
+
 class Chatty(NumberEnvironment):
     """Answers at length."""
 
@@ -167,7 +183,12 @@ class Worthless(NumberEnvironment):
 
 @pytest.mark.parametrize(
     ("env", "message"),
-    [(Forgetful(), "same seed"), (Chatty(), "at most 1 characters"), (Worthless(), "finite")],
+    [
+        (Forgetful(), "same seed"),
+        (Lengthening(), "same seed"),
+        (Chatty(), "at most 1 characters"),
+        (Worthless(), "finite"),
+    ],
 )
 def test_environments_that_break_a_rule_are_found_out(env: NumberEnvironment, message: str) -> None:
     with pytest.raises(EnvError, match=message):

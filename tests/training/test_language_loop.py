@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
@@ -17,7 +18,7 @@ from agilerl.data.language_dataset import LanguageDataset
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.training.evolution import Generation
 from agilerl.training.language_config import PopulationConfig, RunConfig, TrainConfig
-from agilerl.training.language_loop import Schedule, check_train, endless, run
+from agilerl.training.language_loop import LanguageEpisode, Schedule, check_train, endless, run
 from agilerl.training.language_state import RunState
 from tests.algorithms.language_cases import (
     ACTIONS,
@@ -112,10 +113,10 @@ def test_batches_go_on_where_an_agent_was(batch_size: int) -> None:
     def first(stream: Iterator[Any], count: int) -> list[Any]:
         return [next(stream) for _ in range(count)]
 
-    whole = first(endless(data, batch_size, 0), 14)
+    whole = first(endless(data, batch_size, 0, 0), 14)
     seen = 0
     for position in range(12):
-        again = next(endless(data, batch_size, seen))
+        again = next(endless(data, batch_size, seen, 0))
         assert np.array_equal(again.tokens, whole[position].tokens), position
         seen += len(whole[position])
     per_epoch = -(-40 // batch_size)
@@ -221,6 +222,22 @@ def test_a_population_evolves_and_its_elite_goes_on_unchanged(tmp_path: Path) ->
         assert later.records[0].index == earlier.best.index
     kinds = {label.split()[0].split("(")[0] for label in labels if label}
     assert kinds & {"add_layer", "add_node", "add_head", "remove_layer", "remove_node"}
+
+
+def test_an_unchanged_child_learns_something_else_than_its_parent(tmp_path: Path) -> None:
+    (parent,) = population()
+    children = [parent.clone(), parent.clone(index=7)]
+    episode = LanguageEpisode(dataset(), config(tmp_path).train, 0)
+    weights = []
+    for agent in (parent, *children):
+        episode(agent, 0, 0)
+        weights.append([p.detach().clone() for p in agent.lm.parameters()])
+    same, other = (
+        all(torch.equal(x, y) for x, y in zip(weights[0], child, strict=True))
+        for child in weights[1:]
+    )
+    assert same, "one index reads one order"
+    assert not other
 
 
 def test_ctrl_c_ends_the_run_with_what_was_reached(tmp_path: Path) -> None:
