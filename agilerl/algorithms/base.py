@@ -15,13 +15,13 @@ import torch
 from agilerl import checkpoint
 from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
 from agilerl.algorithms.inputs import (
-    CheckedFloat,
-    PositiveInt,
+    Checked,
     as_floats,
     as_numbers,
     as_observations,
     check_observations,
     check_state_dim,
+    fraction,
     one_hot,
     to_array,
 )
@@ -87,10 +87,10 @@ class EvolvableAgent(ABC):
         "tau",
     )
 
-    batch_size = PositiveInt()
-    learn_step = PositiveInt()
-    gamma = CheckedFloat(0.0, 1.0)
-    tau = CheckedFloat(0.0, 1.0)
+    batch_size = Checked(check_int)
+    learn_step = Checked(check_int)
+    gamma = Checked(fraction)
+    tau = Checked(fraction)
     #: What the agent owns, by name; the first is the policy.  Subclasses set it last.
     networks: dict[str, TrainedNetwork]
 

@@ -10,7 +10,7 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.dqn import DQN
-from agilerl.algorithms.inputs import CheckedFloat
+from agilerl.algorithms.inputs import Checked, weight
 
 
 class CQN(DQN):
@@ -29,7 +29,7 @@ class CQN(DQN):
     own_settings: ClassVar[tuple[str, ...]] = (*DQN.own_settings, "alpha")
     hyperparameter_names: ClassVar[tuple[str, ...]] = (*DQN.hyperparameter_names, "alpha")
 
-    alpha = CheckedFloat(low=0.0)
+    alpha = Checked(weight)
 
     def __init__(
         self,

@@ -10,10 +10,10 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.base import Array, EvolvableAgent
-from agilerl.algorithms.inputs import PositiveInt, to_array
+from agilerl.algorithms.inputs import Checked, to_array
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import continuous_bounds
-from agilerl.errors import ConfigError
+from agilerl.errors import ConfigError, check_int
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
@@ -40,7 +40,7 @@ class DDPG(EvolvableAgent):
     algo: ClassVar[str] = "DDPG"
     own_settings: ClassVar[tuple[str, ...]] = ("policy_freq", "min_action", "max_action")
 
-    policy_freq = PositiveInt()
+    policy_freq = Checked(check_int)
 
     def __init__(
         self,

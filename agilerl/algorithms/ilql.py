@@ -11,7 +11,7 @@ from torch import nn
 
 from agilerl import checkpoint
 from agilerl.algorithms import language_losses as losses
-from agilerl.algorithms.inputs import CheckedFloat
+from agilerl.algorithms.inputs import Checked, fraction, weight
 from agilerl.algorithms.language_agent import LanguageAgent, Tensor
 from agilerl.algorithms.language_tokens import Steps
 from agilerl.algorithms.trained_network import TrainedNetwork
@@ -116,12 +116,12 @@ class ILQL(LanguageAgent):
         "beta",
         "cql",
     )
-    expectile = CheckedFloat(0.0, 1.0)
-    beta = CheckedFloat(low=0.0)
-    min_p = CheckedFloat(0.0, 1.0)
-    cql = CheckedFloat(low=0.0)
-    policy_weight = CheckedFloat(low=0.0)
-    sharpness = CheckedFloat(low=0.0)
+    expectile = Checked(fraction)
+    beta = Checked(weight)
+    min_p = Checked(fraction)
+    cql = Checked(weight)
+    policy_weight = Checked(weight)
+    sharpness = Checked(weight)
     #: Largest weight of an action in the policy term.
     highest_weight: ClassVar[float] = 20.0
 

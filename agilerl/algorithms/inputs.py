@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any, Self, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
@@ -12,12 +11,20 @@ import torch
 from agilerl.errors import ConfigError, EnvError, check_float, check_int, check_sizes
 
 Tensor = torch.Tensor
+T = TypeVar("T")
 #: A NumPy array or a torch tensor.
 Array = Any
 
 
-class PositiveInt:
-    """An attribute that is an int >= 1, whatever sets it."""
+class Checked(Generic[T]):
+    """An attribute whose value is checked, whatever sets it.
+
+    Args:
+        check: returns what is kept, from the attribute's name and a value; raises ``ConfigError``.
+    """
+
+    def __init__(self, check: Callable[[str, Any], T]) -> None:
+        self.check = check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -25,32 +32,25 @@ class PositiveInt:
     @overload
     def __get__(self, agent: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, agent: object, owner: type) -> int: ...
-    def __get__(self, agent: object | None, owner: type) -> int | Self:
-        return self if agent is None else int(agent.__dict__[self.name])
+    def __get__(self, agent: object, owner: type) -> T: ...
+    def __get__(self, agent: object | None, owner: type) -> T | Self:
+        if agent is None:
+            return self
+        value: T = agent.__dict__[self.name]
+        return value
 
-    def __set__(self, agent: object, value: object) -> None:
-        agent.__dict__[self.name] = check_int(self.name, value)
+    def __set__(self, agent: object, value: Any) -> None:
+        agent.__dict__[self.name] = self.check(self.name, value)
 
 
-class CheckedFloat:
-    """An attribute that is a finite float in [low, high], whatever sets it."""
+def fraction(name: str, value: Any) -> float:
+    """Return ``value`` as a float in [0, 1]; raise ``ConfigError`` otherwise."""
+    return check_float(name, value, 0.0, 1.0)
 
-    def __init__(self, low: float = -math.inf, high: float = math.inf) -> None:
-        self.low, self.high = low, high
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, agent: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, agent: object, owner: type) -> float: ...
-    def __get__(self, agent: object | None, owner: type) -> float | Self:
-        return self if agent is None else float(agent.__dict__[self.name])
-
-    def __set__(self, agent: object, value: object) -> None:
-        agent.__dict__[self.name] = check_float(self.name, value, self.low, self.high)
+def weight(name: str, value: Any) -> float:
+    """Return ``value`` as a float that is at least 0; raise ``ConfigError`` otherwise."""
+    return check_float(name, value, low=0.0)
 
 
 def check_state_dim(state_dim: Any, one_hot: bool) -> tuple[int, ...]:
