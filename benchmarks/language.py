@@ -3,8 +3,8 @@
     python -m benchmarks.language [--seeds 0 1 2] [--only bc ilql-0 ...] [--write]
 
 It is done in pieces: ``bc`` is ``python run_bc_lm.py``, ``ilql-0`` is ``python run_ilql.py`` from
-that clone with seed 0, ``fixed-0.001-0`` a small model at that learning rate, and ``evolved-0`` and
-``evolved-from-0.001-0`` populations of four such models.  What a finished piece gave is kept in
+that clone with seed 0, ``fixed-0.001-0`` a small model at that learning rate, and ``evolved-0`` a
+population of four such models.  What a finished piece gave is kept in
 ``<out>/bench-*.json`` and not measured again; a piece that was stopped goes on from its last
 evaluation.  Delete the files to begin anew.
 """
@@ -46,19 +46,15 @@ SMALL_UPDATES = 800
 SMALL = (
     "model.n_embd=64",
     f"train.updates={SMALL_UPDATES}",
-    "train.eval_every=100",
+    "train.eval_every=200",
     "train.warm_up=50",
 )
 #: Of ILQL, as ``train_iql.yaml`` has it.
 FIXED_BETA = 32
 #: Learning rates held fixed, for the small model.
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-#: Populations by name, and how they differ from the default.
-SPREAD = f"population.lr={list(RATES)}"
-POPULATIONS: dict[str, tuple[str, ...]] = {
-    "evolved": (SPREAD,),
-    "evolved-from-0.001": (),
-}
+#: What makes a run a population that starts with all of them.
+POPULATION = (f"population.size={len(RATES)}", f"population.lr={list(RATES)}")
 
 
 class Bench:
@@ -119,11 +115,9 @@ class Bench:
         ]
         return {**scores_of(outcome, config), "ranks": ranks, "beta": agent.beta}
 
-    def small(self, name: str, seed: int, rate: float, size: int = 1, *more: str) -> Piece:
-        """Return what a population of small clones reaches on games other than those it saw."""
-        settings = self.settings(
-            name, *SMALL, f"seed={seed}", f"agent.lr={rate}", f"population.size={size}", *more
-        )
+    def small(self, name: str, seed: int, *more: str) -> Piece:
+        """Return what a run of small clones reaches on games other than those it saw."""
+        settings = self.settings(name, *SMALL, f"seed={seed}", *more)
         config = read_config(BCRunConfig, BC_FILE, settings)
         task = wordle_task(config)
         state = run(
@@ -134,8 +128,7 @@ class Bench:
         score = Score.of(name, task.final.play(elite.getAction))
         return {
             "score": asdict(score),
-            "updates": config.train.updates * size,
-            "rate": rate,
+            "updates": config.train.updates * config.population.size,
             "lr": elite.lr,
             "shape": elite.lm.summary(),
         }
@@ -203,7 +196,7 @@ def show(score: dict[str, Any]) -> tuple[str, str, str]:
 def small_rows(pieces: dict[str, Piece], seeds: Sequence[int]) -> list[Sequence[str]]:
     """Return the rows of fixed learning rates and of evolution."""
     rows: list[Sequence[str]] = []
-    for kind in [*(f"fixed-{rate:g}" for rate in RATES), *POPULATIONS]:
+    for kind in [*(f"fixed-{rate:g}" for rate in RATES), "evolved"]:
         found = [pieces[f"{kind}-{seed}"] for seed in seeds]
         rates = ", ".join(f"{p['lr']:.1e}" for p in found)
         rows.append((*seed_row(kind, [p["score"]["reward"] for p in found]), rates))
@@ -241,8 +234,8 @@ def report(pieces: dict[str, Piece], seeds: Sequence[int], write: bool) -> None:
         " keeps them from being played:",
         table((*head, "Q with return"), ranks),
         f"Evolution, with clones of width 64, {SMALL_UPDATES} updates of each agent: {len(RATES)}"
-        f" fixed learning rates; populations of {len(RATES)} with the default mutations that start"
-        " with one of these rates each (evolved), or all with 0.001. The best of the last"
+        f" fixed learning rates, and a population of {len(RATES)} that starts with one of them"
+        " each, evolved by the default mutations in four generations. The best of the last"
         " evaluation plays:",
         table(("", "mean reward over seeds, 95 %", "each", "final lr"), small_rows(pieces, seeds)),
         "Time, pinned to one core of a machine that others use too:",
@@ -265,10 +258,8 @@ def main() -> None:
         work[f"ilql-{seed}"] = partial(bench.ilql, seed)
         for rate in RATES:
             name = f"fixed-{rate:g}-{seed}"
-            work[name] = partial(bench.small, name, seed, rate)
-        for kind, more in POPULATIONS.items():
-            name = f"{kind}-{seed}"
-            work[name] = partial(bench.small, name, seed, 1e-3, len(RATES), *more)
+            work[name] = partial(bench.small, name, seed, f"agent.lr={rate}")
+        work[f"evolved-{seed}"] = partial(bench.small, f"evolved-{seed}", seed, *POPULATION)
     wanted = arguments.only or list(work)
     pieces = {name: bench.piece(name, work[name]) for name in work if name in wanted}
     if not arguments.only:
