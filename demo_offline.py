@@ -49,6 +49,7 @@ BATCH_SIZES = (128, 256, 512)  # the smallest, the first, the largest
 NET_CONFIG = {"arch": "mlp", "h_size": [32, 32]}
 EVAL_ENVS = 10  # evaluation episodes of each agent
 MAX_STEPS = 250  # learn calls in an episode
+LONGEST_EVALUATION = 1000  # steps, where the environment has no time limit
 DATA_STEPS = 100_000
 DATASETS = {"CartPole-v1": "data/cartpole/cartpole_random_v1.1.0.h5"}
 
@@ -160,7 +161,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         wb=options.wandb,
         seed=seed,
         callbacks=[folder.history],
-        eval_max_steps=env.spec.max_episode_steps,
+        eval_max_steps=env.spec.max_episode_steps or LONGEST_EVALUATION,
     )
     printHyperparams(trained_pop)
     settings = {

@@ -41,7 +41,7 @@ INIT_HP = {
 NUM_ENVS = 4
 EVAL_ENVS = 8  # evaluation episodes of each agent
 MAX_STEPS = 500  # vector steps in an episode
-LONGEST_EVALUATION = 600
+LONGEST_EVALUATION = 1000  # vector steps, where the environment has no time limit
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> None:
         seed=seed,
         callbacks=[folder.history],
         eval_env=eval_env,
-        eval_max_steps=LONGEST_EVALUATION,
+        eval_max_steps=env.spec.max_episode_steps or LONGEST_EVALUATION,
     )
     printHyperparams(trained_pop)
     settings = {"seed": seed, "episodes": options.episodes, "population_size": options.pop_size}

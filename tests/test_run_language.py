@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import run_bc_lm
 import run_ilql
+from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.wordle.vocabulary import Vocabulary
 
@@ -77,6 +79,33 @@ def test_a_population_evolves_from_the_command_line(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4
     assert rows[2]["mutation"] == "elite"
+
+
+def test_the_history_of_a_run_that_goes_on_keeps_its_beginning(tmp_path: Path) -> None:
+    overrides = small(tmp_path, "long", *TINY)
+    assert run_bc_lm.main(overrides) == 0
+    assert run_bc_lm.main([*overrides, "train.updates=12", "resume=true"]) == 0
+    with (tmp_path / "runs" / "long" / "history.csv").open() as file:
+        assert [row["updates"] for row in csv.DictReader(file)] == ["3", "6", "9", "12"]
+
+
+def test_a_run_that_ends_before_an_evaluation_shows_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = small(tmp_path, "again", *TINY)
+    assert run_bc_lm.main(overrides) == 0
+    results = tmp_path / "runs" / "again" / "results.md"
+    before = results.read_text()
+
+    def interrupt(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BC_LM, "learn", interrupt)
+    caplog.clear()
+    with caplog.at_level("WARNING", "agilerl"):
+        assert run_bc_lm.main([*overrides, "seed=7"]) == 0
+    assert "there is no result to show" in caplog.text
+    assert results.read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,19 @@ def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
     return max(wholes, key=lambda whole: float(whole.get("step", 0)), default={})
 
 
+def homes_of(optimizer: torch.optim.Optimizer, held: Held, live: Held) -> dict[str, int | None]:
+    """Return, by name of a live parameter, the number of the group that it belongs to.
+
+    It is that of the parameter of this name; a new one joins those of its kind (weight or bias).
+    """
+    groups = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+    homes = {name: groups.get(id(p)) for name, p in held.items()}
+    known = [(name.rpartition(".")[2], home) for name, home in homes.items() if home is not None]
+    kinds = dict(reversed(known))
+    first = known[0][1] if known else None
+    return {name: homes.get(name, kinds.get(name.rpartition(".")[2], first)) for name in live}
+
+
 def adopt(
     optimizer: torch.optim.Optimizer,
     held: Held,
@@ -70,7 +83,7 @@ def adopt(
     moments: Mapping[str, Params],
     rest: Mapping[str, Any],
 ) -> None:
-    """Make ``optimizer`` hold ``live`` in place of ``held``, in the same parameter group.
+    """Make ``optimizer`` hold ``live`` in place of ``held``, in the same parameter groups.
 
     Args:
         optimizer: changed in place; parameters of others in it stay.
@@ -79,15 +92,15 @@ def adopt(
         moments: by name of a live parameter; what is missing is zero.
         rest: what is remembered of parameters as wholes.
     """
+    homes = homes_of(optimizer, held, live)
     old = {id(p) for p in held.values()}
     for p in held.values():
         optimizer.state.pop(p, None)
-    for group in optimizer.param_groups:
-        places = [i for i, p in enumerate(group["params"]) if id(p) in old]
-        if places:
-            others = [p for p in group["params"] if id(p) not in old]
-            group["params"] = [*others[: places[0]], *live.values(), *others[places[0] :]]
-            break
+    for number, group in enumerate(optimizer.param_groups):
+        place = next((i for i, p in enumerate(group["params"]) if id(p) in old), 0)
+        others = [p for p in group["params"] if id(p) not in old]
+        mine = [p for name, p in live.items() if homes[name] == number]
+        group["params"] = [*others[:place], *mine, *others[place:]]
     keys = {key for entry in moments.values() for key in entry}
     for name, p in live.items() if keys else ():
         entry = moments.get(name, {})

@@ -60,6 +60,11 @@ def make_report(
             f"{ends.ignored:,} terminal flags ignored where"
             f" {source.names['episode_terminals']} is not set"
         )
+    if ends.on_limit:
+        notes.append(
+            f"{ends.on_limit:,} {source.names['terminals']} on the time limit taken for its doing;"
+            " name them terminals if they are not"
+        )
     ended, ordered = ends.ended, True
     if breaks is not None:
         unmarked = breaks & ~ends.terminated

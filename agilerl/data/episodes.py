@@ -22,11 +22,13 @@ class Ends:
         terminated: the episode ended by itself here.
         ended: this is the last row of an episode, for whatever reason.
         ignored: terminal flags that do not count, because ``episode_terminals`` is not set there.
+        on_limit: flags of ``dones`` that are taken as time limits, because they fall on it.
     """
 
     terminated: Flags
     ended: Flags
     ignored: int = 0
+    on_limit: int = 0
 
 
 def at_time_limit(terminated: Flags, max_episode_steps: int) -> Flags:
@@ -37,6 +39,15 @@ def at_time_limit(terminated: Flags, max_episode_steps: int) -> Flags:
         cut[start + max_episode_steps - 1 : end : max_episode_steps] = True
         start = end + 1
     return cut
+
+
+def on_time_limit(done: Flags, max_episode_steps: int) -> Flags:
+    """Return where an episode is done on the very row on which its time is up."""
+    last = np.flatnonzero(done)
+    lengths = np.diff(last, prepend=-1)
+    flags = np.zeros_like(done)
+    flags[last[lengths % max_episode_steps == 0]] = True
+    return flags
 
 
 def find_ends(
@@ -56,7 +67,8 @@ def find_ends(
     Args:
         where: name of the file, for messages.
         flags: the columns by name.
-        old_done: ``terminals`` was called ``dones``, which is set at time limits too.
+        old_done: ``terminals`` was called ``dones``, which is set at time limits too: where only
+            that is there, an episode that is done on the very row of the limit was cut.
         has_next: the rows have next observations, so that nothing can be joined wrongly.
         max_episode_steps: time limit of the environment, where it is known.
 
@@ -75,6 +87,11 @@ def find_ends(
         return Ends(terminated, ended, int((terminals & ~episode_ends).sum()))
     if timeouts is not None:
         return Ends(terminals, terminals | timeouts)
+    if old_done and max_episode_steps is not None:
+        cut = on_time_limit(terminals, max_episode_steps)
+        terminated = terminals & ~cut
+        more = terminals if has_next else terminals | at_time_limit(terminals, max_episode_steps)
+        return Ends(terminated, more, on_limit=int(cut.sum()))
     if has_next:
         return Ends(terminals, terminals)
     if max_episode_steps is not None:

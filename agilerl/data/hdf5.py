@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agilerl.data.columns import Source, find_names
+from agilerl.data.columns import FLAGS, Source, find_names
 from agilerl.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -95,12 +95,15 @@ def _reading(where: str) -> Iterator[None]:
 
 def _find(where: str, group: h5py.Group) -> Source:
     names = find_names(where, group)
-    columns = {name: _column(where, group, actual) for name, actual in names.items()}
+    columns = {name: _column(where, group, actual, name in FLAGS) for name, actual in names.items()}
     return Source(where, columns, names, _attributes(group))
 
 
-def _column(where: str, group: h5py.Group, name: str) -> h5py.Dataset:
-    """Return the dataset ``name`` after checking what can be checked without reading it."""
+def _column(where: str, group: h5py.Group, name: str, flags: bool) -> h5py.Dataset:
+    """Return the dataset ``name`` after checking what can be checked without reading it.
+
+    Flags that were never written are never set; other columns must be stored.
+    """
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -117,7 +120,8 @@ def _column(where: str, group: h5py.Group, name: str) -> h5py.Dataset:
     if column.shape is None:
         raise DatasetError(f"{where}: {name}: expected an array, it has no values.")
     stored, available = column.id.get_storage_size(), group.file.id.get_filesize()
-    if stored > available or column.nbytes > MAX_RATIO * stored:
+    limit = available if flags and not stored else MAX_RATIO * stored
+    if stored > available or column.nbytes > limit:
         raise DatasetError(
             f"{where}: {name}: declares {column.nbytes:,} bytes (shape {column.shape}), while"
             f" {stored:,} are stored and the file has {available:,}; it is damaged or forged."

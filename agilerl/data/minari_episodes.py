@@ -30,9 +30,10 @@ def read(dataset: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
                 f"{where}: {name}: expected Box, Discrete or MultiBinary, got {space}; flatten it"
                 " when the data is made."
             )
-    parts = [_rows(e, observation, action) for e in dataset.iterate_episodes()]
+    episodes = (e for e in dataset.iterate_episodes() if len(e.rewards))
+    parts = [_rows(e, observation, action) for e in episodes]
     if not parts:
-        raise DatasetError(f"{where}: rewards: expected at least one episode, got none.")
+        raise DatasetError(f"{where}: rewards: expected at least one step, got none.")
     known = {
         "env_id": getattr(dataset.env_spec, "id", None),
         "minari_id": dataset.spec.dataset_id,

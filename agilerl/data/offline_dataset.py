@@ -196,8 +196,18 @@ class OfflineDataset:
         if env is not None and isinstance(single_spaces(env)[1], spaces.Box):
             actions = actions.reshape(len(self), -1)
         fields = (states, actions, self.rewards, next_states, self.terminated)
+        count = len(self) if rows is None else len(rows)
+        over = len(memory) + count - getattr(memory, "memory_size", len(memory) + count)
+        if over > 0:
+            logger.warning(
+                "%s: %s of the %s transitions that the replay buffer held are overwritten; enlarge"
+                " memory_size to keep them",
+                self.report.where,
+                f"{over:,}",
+                f"{len(memory):,}",
+            )
         memory.save2memoryVectEnvs(*(f if rows is None else f[rows] for f in fields))
-        return len(self) if rows is None else len(rows)
+        return count
 
     def _rows_for(self, memory: Any, all_rows: bool) -> Array | None:
         """Return the rows that go into ``memory``; None is all of them."""

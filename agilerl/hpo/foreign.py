@@ -58,6 +58,8 @@ class ForeignAgent:
         self.__dict__["networks"] = {
             names["eval"]: ForeignNetwork(agent, names) for names in layout
         }
+        for name, network in self.networks.items():
+            network.check_held(name, self.networks)
 
     @property
     def policy(self) -> ForeignNetwork:
@@ -88,6 +90,17 @@ class ForeignNetwork(TrainedNetwork):
             self._target_of = ""
         if names.get("optimizer"):
             self._optimizer = _attribute(agent, names["optimizer"], torch.optim.Optimizer)
+
+    def check_held(self, name: str, networks: Mapping[str, ForeignNetwork]) -> None:
+        """Raise ``ConfigError`` if only others are said to own the optimiser of this network."""
+        own = set(map(id, self._module.parameters()))
+        for other in networks.values() if self._optimizer is None else ():
+            groups = other._optimizer.param_groups if other._optimizer is not None else ()
+            if any(id(p) in own for group in groups for p in group["params"]):
+                raise ConfigError(
+                    f"algo: {name!r} has no 'optimizer', but one of another network holds its"
+                    " parameters; name that optimiser for both."
+                )
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the optimiser, if there is one."""

@@ -115,7 +115,8 @@ class EvaluateConfig:
 
     Attributes:
         games: at each evaluation, greedily; the same words for all agents.
-        final_games: for the table at the end, on other hidden words.
+        final_games: for the table at the end.  The hidden words of both are dealt from the whole
+            list in turn: with a list no longer than that, every word is in both.
         temperatures: of the sampled policies in the table.
         betas: of the perturbed policies in the table (ILQL).
     """

@@ -94,7 +94,12 @@ class LanguageEpisode:
 
 @dataclass(frozen=True)
 class ArenaEvaluator(Evaluator):
-    """Fitness is the mean return in an arena; steps are the guesses made there."""
+    """Fitness is the mean return in an arena; steps are the guesses made there.
+
+    ``earlier`` is the number of generations before, where a run goes on.
+    """
+
+    earlier: int = 0
 
     def fitness(self, agent: Any, generation: int) -> float:
         """Return the agent's fitness; its own ``test`` records it."""
@@ -110,7 +115,7 @@ class ArenaEvaluator(Evaluator):
         arena = self.env.env
         hidden, before, returns = arena.hidden, arena.turns, []
         for round_ in range(-(-CHECK_GAMES // arena.num_games)):
-            arena.reset(derive(self.seed, "check", generation, round_))
+            arena.reset(derive(self.seed, "check", self.earlier + generation, round_))
             returns.append(arena.play(agent.getAction).returns)
         self.env.count += arena.turns - before
         arena.hidden = hidden
@@ -205,7 +210,9 @@ def run(
             for generation in generations(
                 start.next_population(tournament, mutation),
                 LanguageEpisode(dataset, train, start.episode),
-                ArenaEvaluator(CountedEnv(arena), False, 1, 1, train.target, config.seed),
+                ArenaEvaluator(
+                    CountedEnv(arena), False, 1, 1, train.target, config.seed, start.number
+                ),
                 total - start.episode,
                 train.eval_every // train.report_every,
                 tournament,

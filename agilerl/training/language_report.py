@@ -99,7 +99,7 @@ def cloned_scores(
 
 
 def choose_beta(agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int) -> float:
-    """Return the beta of the highest mean reward on the evaluation games (not the final ones)."""
+    """Return the beta of the highest mean reward on the evaluation games."""
     candidates = sorted({*betas, agent.beta})
     rewards = [
         float(task.arena.play(player(agent, seed, 0.0, beta=beta)).returns.mean())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from agilerl import checkpoint
 from agilerl.algorithms.bc_lm import BC_LM
@@ -18,12 +21,14 @@ from agilerl.training.language_config import ILQLRunConfig, RunConfig
 from agilerl.training.language_loop import run, torch_threads
 from agilerl.training.language_report import History, choose_beta, data_score, report
 from agilerl.training.language_start import AnyRunConfig, start_agents
-from agilerl.training.language_state import BEST, RunState
+from agilerl.training.language_state import BEST, RunState, saved_history
 from agilerl.training.language_task import WordleTask, wordle_task
 from agilerl.training.yaml_config import read_config
 from agilerl.wordle.arena import Score
 
 C = TypeVar("C", bound=RunConfig)
+
+logger = logging.getLogger("agilerl")
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Outcome:
     """What a run gave.
 
     Attributes:
-        agent: the one of the highest mean reward in evaluations.
-        scores: the rows of the table.
+        agent: the one of the highest mean reward in evaluations; where there was none, the first.
+        scores: the rows of the table; empty where there was no evaluation.
         state: the population as last evaluated.
         directory: where everything was written.
     """
@@ -59,9 +64,12 @@ def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
     lines = {"data": data_score(task).reward}
     for name in ("random", "information-gain"):
         lines[name] = float(task.final.play_by_rule(name, config.seed).returns.mean())
-    history = History(config.directory, (), **lines)
+    earlier = saved_history(config.directory) if config.resume else ()
+    history = History(config.directory, earlier, **lines)
     state = run(config, agents, task.dataset, task.arena, [history], verbose)
-    history.rows = list(state.history)
+    if not np.isfinite(state.best_fitness):
+        logger.warning("stopped before an evaluation gave a number: there is no result to show")
+        return Outcome(agents[0], [], state, config.directory)
     history.draw()
     with torch_threads(config.train.threads):
         return conclude(config, task, state, verbose)

@@ -166,6 +166,13 @@ def save_state(state: RunState, directory: Path, tournament: Any, mutation: Any)
             shutil.rmtree(old, ignore_errors=True)
 
 
+def saved_history(directory: Path) -> list[dict[str, Any]]:
+    """Return the rows of the generations of the run in ``directory``; none where there is none."""
+    path = directory / STATE
+    rows: list[dict[str, Any]] = checkpoint.load(path)["history"] if path.is_file() else []
+    return rows
+
+
 def load_state(
     directory: Path, algorithm: Any, device: str, tournament: Any, mutation: Any
 ) -> RunState:

@@ -27,7 +27,7 @@ class WordleTask:
         tokenizer: the format.
         dataset: games to learn from.
         arena: games by which agents are compared in training, and settings chosen.
-        final: other games, by which the result is measured.
+        final: the games by which the result is measured.
     """
 
     vocabulary: Vocabulary

@@ -92,6 +92,19 @@ def test_dones_of_the_old_convention_do_not_cut_the_bootstrap_at_a_time_limit() 
     assert wrong_rows(dataset) == 0
 
 
+@pytest.mark.parametrize("next_observations", [False, True])
+def test_dones_alone_are_the_time_limits_doing_where_they_fall_on_it(
+    next_observations: bool,
+) -> None:
+    episodes = ((4, "timeout"), (2, "terminal"), (4, "timeout"), (4, "timeout"), (3, "terminal"))
+    data = scripted(episodes, next_observations)
+    data["dones"] = data.pop("terminals") | data.pop("timeouts")
+    dataset = OfflineDataset.from_dict(data, max_episode_steps=4)
+    assert wrong_rows(dataset, episodes) == 0
+    assert dataset.terminated.sum() == 2
+    assert "3 dones on the time limit" in str(dataset.report)
+
+
 def test_a_time_limit_that_no_column_marks_is_counted_out() -> None:
     episodes = ((4, "timeout"), (2, "terminal"), (4, "timeout"), (4, "timeout"), (3, "terminal"))
     data = scripted(episodes)

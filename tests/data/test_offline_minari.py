@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,31 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(ConfigError, match=r"agilerl\[minari\]"):
         OfflineDataset.from_minari("cartpole/offline-v0")
+
+
+def test_an_episode_without_a_step_is_left_out(datasets: tuple[str, Path]) -> None:
+    name, _ = datasets
+    found = minari.load_dataset(name)
+
+    class WithEmpty:
+        """The same data set, with an episode that ended before it began."""
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(found, attribute)
+
+        def iterate_episodes(self) -> Any:
+            *_, last = found.iterate_episodes()
+            none = slice(0, 0)
+            yield dataclasses.replace(
+                last,
+                observations=last.observations[:1],
+                **{
+                    key: getattr(last, key)[none]
+                    for key in ("actions", "rewards", "terminations", "truncations")
+                },
+            )
+            yield from found.iterate_episodes()
+
+    whole, rest = OfflineDataset.from_minari(found), OfflineDataset.from_minari(WithEmpty())
+    assert np.array_equal(whole.observations, rest.observations)
+    assert np.array_equal(whole.terminated, rest.terminated)

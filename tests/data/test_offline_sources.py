@@ -175,6 +175,15 @@ def test_rows_that_do_not_fit_are_counted_and_the_cure_is_named(
     assert kept == dataset.observations[[0, 3, 6, 9]].tolist()  # from all over the data
 
 
+def test_transitions_that_are_overwritten_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    memory = ReplayBuffer(2, 14, FIELDS)
+    for _ in range(6):
+        filled(memory)
+    with caplog.at_level(logging.WARNING, "agilerl"):
+        assert OfflineDataset.from_dict(scripted()).fill(memory) == 10
+    assert "2 of the 6 transitions that the replay buffer held are overwritten" in caplog.text
+
+
 def test_all_rows_enlarges_an_empty_buffer_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     dataset = OfflineDataset.from_dict(scripted())
     memory = ReplayBuffer(2, 4, FIELDS)

@@ -110,6 +110,19 @@ def test_a_few_unstored_rows_are_refused_too(tmp_path: Path) -> None:
         OfflineDataset.from_hdf5(declared(tmp_path / "bad.h5", 20))
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": True}])
+def test_flags_that_were_never_written_are_never_set(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "good.h5", without("timeouts"))
+    expected = OfflineDataset.from_hdf5(path)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("timeouts", (len(file["rewards"]),), bool, **options)
+    dataset = OfflineDataset.from_hdf5(path)
+    assert np.array_equal(dataset.terminated, expected.terminated)
+    assert len(dataset) == len(expected)
+
+
 def test_chunks_far_larger_than_the_data_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "bad.h5", without("rewards"))
     with h5py.File(path, "a") as file:

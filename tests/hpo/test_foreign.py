@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agilerl.errors import ConfigError
+from agilerl.hpo.foreign import ForeignAgent, check_layout
 from agilerl.hpo.mutation import Mutations
 from tests.agents import (
     ACTOR_CRITIC_LAYOUT,
@@ -106,6 +107,34 @@ def test_one_optimiser_that_holds_two_networks_holds_both_after_every_mutation()
                 not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)
             ), f"frozen after {labels}"
     assert len(labels) > 3
+
+
+@pytest.mark.parametrize("edit", ["add_layer", "remove_layer", "add_node", "change_activation"])
+def test_parameters_stay_in_their_groups_of_an_optimiser(edit: str) -> None:
+    agent = OwnQAgent(0, 4, 3, evolvable)
+    named = dict(agent.actor.named_parameters())
+    kinds = {kind: [p for n, p in named.items() if n.endswith(kind)] for kind in ("weight", "bias")}
+    agent.optimizer = torch.optim.AdamW(
+        [{"params": kinds["weight"], "weight_decay": 0.1}, {"params": kinds["bias"], "lr": 1e-4}]
+    )
+    agent.learn(batch())
+    presented = ForeignAgent(agent, check_layout(Q_LAYOUT))
+    args = ("tanh",) if edit == "change_activation" else ()
+    getattr(agent.actor, edit)(*args)
+    presented.policy.follow()
+    live = dict(agent.actor.named_parameters())
+    for group, kind in zip(agent.optimizer.param_groups, ("weight", "bias"), strict=True):
+        expected = {id(p) for name, p in live.items() if name.endswith(kind)}
+        assert {id(p) for p in group["params"]} == expected
+    agent.learn(batch(1))
+
+
+def test_an_optimiser_that_another_network_shares_must_be_named_for_both() -> None:
+    agent = OwnActorCritic(0, 4, 3)
+    critic = {k: v for k, v in ACTOR_CRITIC_LAYOUT["critics"][0].items() if k != "optimizer"}
+    layout = {**ACTOR_CRITIC_LAYOUT, "critics": [critic]}
+    with pytest.raises(ConfigError, match=r"'critic' has no 'optimizer'.*name that optimiser"):
+        mutations(layout, "architecture").mutation([agent])
 
 
 def test_a_learning_rate_reaches_the_optimiser_of_an_own_agent() -> None:
