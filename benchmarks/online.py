@@ -27,20 +27,19 @@ PARTS = ("env", "act", "insert", "sample", "learn")
 
 
 class Stopwatch:
-    """Sums up what each part takes: processor time, or (with workers) time on the clock.
+    """Sums up what each part takes on the clock, which is read in no time.
 
-    Where nothing waits the two are the same on an idle machine, and processor time holds on a busy
-    one as well.
+    A busy machine takes time away from each part as long as it is, so that shares hold.
     """
 
-    def __init__(self, clock: Callable[[], float] | None) -> None:
-        self.clock = clock  # None measures nothing, and costs nothing
+    def __init__(self, running: bool) -> None:
+        self.running = running  # else it costs nothing
         self.seconds: dict[str, float] = dict.fromkeys((*PARTS, "floor"), 0.0)
 
     def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``call`` so that its time counts as ``part``."""
-        seconds, clock = self.seconds, self.clock
-        if clock is None:
+        seconds, clock = self.seconds, time.perf_counter
+        if not self.running:
             return call
 
         def measured(*args: Any, **kwargs: Any) -> Any:
@@ -133,8 +132,7 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
     env = makeVectEnvs(flags.env, num_envs=flags.num_envs, **workers(flags))
     memory = ReplayBuffer(4, flags.memory_size, FIELDS, seed=0)
     fill_by_random_actions(env, memory)
-    clock = time.perf_counter if flags.workers else time.process_time
-    watch, meter = Stopwatch(None if flags.plain else clock), measure.Meter(flags.seconds)
+    watch, meter = Stopwatch(not flags.plain), measure.Meter(flags.seconds)
     for single in getattr(env, "envs", ()):
         single.step = watch.timed("floor", single.step)
         single.reset = watch.timed("floor", single.reset)
@@ -160,8 +158,7 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
         )
     env.close()
     rates = meter.rates()
-    total = meter.elapsed if flags.workers else meter.processor
-    share = {part: watch.seconds[part] / total for part in PARTS}
+    share = {part: watch.seconds[part] / meter.elapsed for part in PARTS}
     share["rest"] = 1 - sum(share.values())
     floor = watch.seconds["floor"]
     per_cpu = rates["env_steps"] / rates["processor_seconds"]
@@ -169,6 +166,7 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
         **rates,
         "env_steps_per_processor_s": per_cpu,
         "share": share,
+        "outside_env_step": 1 - floor / meter.elapsed if floor else 0.0,
         "floor_env_steps_per_s": rates["env_steps"] / floor if floor else 0.0,
     }
 
@@ -178,19 +176,15 @@ def workers(flags: argparse.Namespace) -> dict[str, int]:
 
 
 def own_row(name: str, plain: timing.Report, report: timing.Report) -> list[str]:
-    """Return one line on our own loop: rates, floor, and the shares of the parts.
-
-    Clocks take time too, so rates are those of the turns without them.
-    """
+    """Return one line on our own loop: rates without clocks, and floor and shares with them."""
     floor = report["floor_env_steps_per_s"]
-    rate = plain["env_steps_per_s"]
     shares = [f"{100 * report['share'][part]:.1f} %" for part in (*PARTS, "rest")]
     return [
         name,
-        f"{rate:,.0f}",
+        f"{plain['env_steps_per_s']:,.0f}",
         f"{plain['learns_per_s']:,.0f}",
         f"{floor:,.0f}" if floor else "-",
-        f"{100 * (1 - rate / floor):.1f} %" if floor else "-",
+        f"{100 * report['outside_env_step']:.1f} %" if floor else "-",
         *shares,
     ]
 

@@ -94,7 +94,7 @@ class TrainedNetwork(OwnedNetwork):
         """Return the outputs, detached, and keep what one ``backward`` needs."""
         self.follow()
         kernel = self._bound() if self._optimizer is not None else None
-        if kernel is not None:
+        if kernel is not None and not kernel.net.gradients_are_watched():
             self._graph = None
             self._width = inputs[-1].shape[1]
             return like(kernel.forward(joined(inputs, kernel.dtype), keep=True), inputs[0])

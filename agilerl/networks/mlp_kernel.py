@@ -38,9 +38,9 @@ TENSOR_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_
 DTYPES = (torch.float32, torch.float64)
 
 
-def hooks_of(module: nn.Module) -> list[dict[int, Any]]:
-    """Return where the hooks of a module and its parts are kept."""
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+def hooks_of(module: nn.Module, way: str = "forward") -> list[dict[int, Any]]:
+    """Return where the hooks of a module and its parts are kept, those of one way."""
+    names = (f"_{way}_hooks", f"_{way}_pre_hooks")
     return [getattr(part, name) for part in module.modules() for name in names]
 
 
@@ -63,7 +63,7 @@ class FlatModule:
         self.module = module
         self.layers = module.layers
         self.children = tuple(module.layers.values())
-        self.hooks = hooks_of(module)
+        self.hooks, self.gradient_hooks = hooks_of(module), hooks_of(module, "backward")
         self.params: list[nn.Parameter] = list(module.layers.parameters())
         with torch.inference_mode(False):  # else they could not be learnt from afterwards
             self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
@@ -91,8 +91,12 @@ class FlatModule:
             and all(map(is_, map(dict.get, self.owners, self.names), self.params))
             and list(map(torch.Tensor.data_ptr, self.params)) == self.pointers
             and list(map(TRAINED, self.params)) == self.trained
-            and not any(map(TENSOR_HOOKS[0], self.params))
-            and not any(map(TENSOR_HOOKS[1], self.params))
+        )
+
+    def gradients_are_watched(self) -> bool:
+        """Return whether hooks wait for gradients, which only autograd calls."""
+        return any(self.gradient_hooks) or any(
+            any(map(hooks, self.params)) for hooks in TENSOR_HOOKS
         )
 
 
@@ -217,10 +221,7 @@ class MLPKernel:
             and not module.spec.layer_norm
             and not any(hooks_of(module))
             and all(
-                p.device.type == "cpu"
-                and p.dtype in DTYPES
-                and p.requires_grad == trained
-                and not any(hooks(p) for hooks in TENSOR_HOOKS)
+                p.device.type == "cpu" and p.dtype in DTYPES and p.requires_grad == trained
                 for p in module.parameters()
             )
             and as_specified(module)
