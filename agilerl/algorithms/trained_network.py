@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from agilerl.algorithms.inputs import joined, like, to_array
 from agilerl.algorithms.owned_network import OwnedNetwork
@@ -25,20 +24,14 @@ class TrainedNetwork(OwnedNetwork):
     kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same.  The
     verbs take NumPy arrays or tensors, and give back the kind that they were given.
 
-    Args:
-        module: the network; it may be a composite of evolvable ones.
-        lr: learning rate of Adam; None means frozen (no optimiser).
-        target_of: which submodule has a target copy: "" is all of it, None is no target.
+    Args: see ``OwnedNetwork``.
     """
 
-    def __init__(
-        self, module: nn.Module, lr: float | None = None, target_of: str | None = ""
-    ) -> None:
-        self._kernel: MLPKernel | None = None
-        self._target_kernel: MLPKernel | None = None
-        self._graph: tuple[tuple[Tensor, ...], Tensor] | None = None
-        self._width = 0
-        super().__init__(module, lr, target_of)
+    _kernel: MLPKernel | None = None
+    _target_kernel: MLPKernel | None = None
+    #: the inputs and outputs of the last ``forward`` under autograd
+    _graph: tuple[tuple[Tensor, ...], Tensor] | None = None
+    _width = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process's memory; copies bind their own."""

@@ -68,7 +68,10 @@ def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
     history = History(config.directory, earlier, **lines)
     state = run(config, agents, task.dataset, task.arena, [history], verbose)
     if not np.isfinite(state.best_fitness):
-        logger.warning("stopped before an evaluation gave a number: there is no result to show")
+        logger.warning(
+            "stopped before an evaluation gave a number: there is no result to show; let it run on,"
+            " or lower train.eval_every"
+        )
         return Outcome(agents[0], [], state, config.directory)
     history.draw()
     with torch_threads(config.train.threads):

@@ -94,7 +94,12 @@ def test_an_edit_after_a_step_by_hand_on_one_layer_alone(way: str) -> None:
     net.module.layers["output"].bias.grad = torch.ones(2)
     net.optimizer.step()
     net.module.add_node()
+    before = [p.detach().clone() for p in net.module.parameters()]
     train(net)
+    held = [id(p) for p in net.optimizer.param_groups[0]["params"]]
+    assert held == [id(p) for p in net.module.parameters()]
+    pairs = zip(net.module.parameters(), before, strict=True)
+    assert not any(torch.equal(new, old) for new, old in pairs)
 
 
 def test_a_hook_on_a_layer_is_called(way: str) -> None:
