@@ -7,13 +7,21 @@ same keys give the same stream in every process, and any other key gives an inde
 
 from __future__ import annotations
 
+import base64
+import json
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import torch
 
 from agilerl.errors import check_int
 
 Generator = np.random.Generator
+#: A random stream of either library; whatever draws keeps its own as ``rng``.
+Stream = np.random.Generator | torch.Generator
 
 
 def _sequence(seed: int | None, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -36,3 +44,43 @@ def derive(seed: int | None, *keys: int | str) -> int:
 def branch(parent: Generator) -> Generator:
     """Return a new stream, drawn from ``parent``: later draws of the two are independent."""
     return np.random.default_rng(parent.integers(2**63, size=4, dtype=np.int64))
+
+
+def stream_state(rng: Stream) -> str:
+    """Return the state of a random stream as text."""
+    if isinstance(rng, torch.Generator):
+        return base64.b64encode(rng.get_state().numpy().tobytes()).decode()
+    return json.dumps(rng.bit_generator.state)
+
+
+def load_stream_state(rng: Stream, state: str) -> None:
+    """Put a stream where ``stream_state`` saw it; raise ``ValueError`` if the text is malformed."""
+    if isinstance(rng, torch.Generator):
+        rng.set_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))
+    else:
+        rng.bit_generator.state = json.loads(state)
+
+
+@contextmanager
+def lent_streams(owners: Sequence[Any], seed: int, *keys: int | str) -> Iterator[None]:
+    """Let each owner draw from a stream of ``seed``, ``keys`` and its position in ``owners``.
+
+    Afterwards every owner has its own stream back, where it was.
+
+    Args:
+        owners: objects that draw from their attribute ``rng``.
+        seed: of the streams lent.
+        keys: likewise.
+    """
+    own = [owner.rng for owner in owners]
+    for position, owner in enumerate(owners):
+        if isinstance(owner.rng, torch.Generator):
+            lent = torch.Generator(owner.rng.device)
+            owner.rng = lent.manual_seed(derive(seed, *keys, position))
+        else:
+            owner.rng = generator(seed, *keys, position)
+    try:
+        yield
+    finally:
+        for owner, rng in zip(owners, own, strict=True):
+            owner.rng = rng

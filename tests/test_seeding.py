@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agilerl.errors import ConfigError
-from agilerl.seeding import branch, derive, generator
+from agilerl.seeding import (
+    branch,
+    derive,
+    generator,
+    lent_streams,
+    load_stream_state,
+    stream_state,
+)
 
 SEEDS = st.integers(0, 2**63)
 NAMES = st.text("abcdefgh_", min_size=1, max_size=8)
@@ -98,3 +107,42 @@ def test_a_seed_that_is_no_natural_number_is_refused(seed: object) -> None:
         generator(seed)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="seed"):
         derive(seed)  # type: ignore[arg-type]
+
+
+class Owner:
+    """Something that draws."""
+
+    def __init__(self, rng: Any) -> None:
+        self.rng = rng
+
+    def draw(self) -> float:
+        if isinstance(self.rng, torch.Generator):
+            return float(torch.rand(1, generator=self.rng))
+        return float(self.rng.random())
+
+
+def owners() -> list[Owner]:
+    return [Owner(np.random.default_rng(1)), Owner(torch.Generator().manual_seed(1))]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["numpy", "torch"])
+def test_a_stream_goes_on_where_its_state_was_taken(which: int) -> None:
+    owner, other = owners()[which], owners()[which]
+    owner.draw()
+    state = stream_state(owner.rng)
+    expected = [owner.draw() for _ in range(3)]
+    load_stream_state(other.rng, state)
+    assert [other.draw() for _ in range(3)] == expected
+
+
+def test_lent_streams_are_told_apart_and_the_own_ones_come_back_where_they_were() -> None:
+    here, untouched = owners(), owners()
+    drawn = {}
+    for key in ("a", "b"):
+        with lent_streams(here, 5, key):
+            drawn[key] = [owner.draw() for owner in here]
+    with pytest.raises(KeyError), lent_streams(here, 5, "a"):
+        assert [owner.draw() for owner in here] == drawn["a"]
+        raise KeyError
+    assert len({*drawn["a"], *drawn["b"]}) == 4
+    assert [owner.draw() for owner in here] == [owner.draw() for owner in untouched]
