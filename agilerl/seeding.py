@@ -12,16 +12,16 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from agilerl.errors import check_int
 
+if TYPE_CHECKING:
+    import torch
+
 Generator = np.random.Generator
-#: A random stream of either library; whatever draws keeps its own as ``rng``.
-Stream = np.random.Generator | torch.Generator
 
 
 def _sequence(seed: int | None, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -46,19 +46,21 @@ def branch(parent: Generator) -> Generator:
     return np.random.default_rng(parent.integers(2**63, size=4, dtype=np.int64))
 
 
-def stream_state(rng: Stream) -> str:
+def stream_state(rng: np.random.Generator | torch.Generator) -> str:
     """Return the state of a random stream as text."""
-    if isinstance(rng, torch.Generator):
-        return base64.b64encode(rng.get_state().numpy().tobytes()).decode()
-    return json.dumps(rng.bit_generator.state)
+    if isinstance(rng, np.random.Generator):
+        return json.dumps(rng.bit_generator.state)
+    return base64.b64encode(rng.get_state().numpy().tobytes()).decode()
 
 
-def load_stream_state(rng: Stream, state: str) -> None:
+def load_stream_state(rng: np.random.Generator | torch.Generator, state: str) -> None:
     """Put a stream where ``stream_state`` saw it; raise ``ValueError`` if the text is malformed."""
-    if isinstance(rng, torch.Generator):
-        rng.set_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))
-    else:
+    if isinstance(rng, np.random.Generator):
         rng.bit_generator.state = json.loads(state)
+        return
+    import torch  # processes that only step environments do without
+
+    rng.set_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))
 
 
 @contextmanager
@@ -68,17 +70,17 @@ def lent_streams(owners: Sequence[Any], seed: int, *keys: int | str) -> Iterator
     Afterwards every owner has its own stream back, where it was.
 
     Args:
-        owners: objects that draw from their attribute ``rng``.
+        owners: objects that draw from their attribute ``rng``, a NumPy or a torch generator.
         seed: of the streams lent.
         keys: likewise.
     """
     own = [owner.rng for owner in owners]
     for position, owner in enumerate(owners):
-        if isinstance(owner.rng, torch.Generator):
-            lent = torch.Generator(owner.rng.device)
-            owner.rng = lent.manual_seed(derive(seed, *keys, position))
-        else:
+        if isinstance(owner.rng, np.random.Generator):
             owner.rng = generator(seed, *keys, position)
+        else:
+            lent = type(owner.rng)(owner.rng.device)
+            owner.rng = lent.manual_seed(derive(seed, *keys, position))
     try:
         yield
     finally:

@@ -12,8 +12,8 @@ import argparse
 
 import numpy as np
 
-from agilerl.components.evaluation import evaluate
 from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.components.transitions import evaluate
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.training.train import train

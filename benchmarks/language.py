@@ -24,13 +24,12 @@ import numpy as np
 
 from agilerl.algorithms.ilql import ILQL
 from agilerl.training.language_config import BCRunConfig, ILQLRunConfig, RunConfig
-from agilerl.training.language_loop import run
-from agilerl.training.language_run import Outcome
+from agilerl.training.language_run import Outcome, train_population
 from agilerl.training.language_start import start_agents
-from agilerl.training.language_state import RunState
-from agilerl.training.language_task import wordle_task
+from agilerl.training.run import RunState
 from agilerl.training.train_bc_lm import train as train_bc
 from agilerl.training.train_ilql import train as train_ilql
+from agilerl.training.wordle_setup import wordle_setup
 from agilerl.training.yaml_config import read_config
 from agilerl.wordle.arena import Score
 from agilerl.wordle.generate import generate
@@ -110,7 +109,7 @@ class Bench:
         outcome = train_ilql(config)
         agent = outcome.agent
         assert isinstance(agent, ILQL)
-        task = wordle_task(config)
+        task = wordle_setup(config)
         games = generate(task.vocabulary, config.data.policy, 1000, seed + 1000)
         ranks = [
             [
@@ -126,12 +125,11 @@ class Bench:
         """Return what a run of small clones reaches on games other than those it saw."""
         settings = self.settings(name, *SMALL, f"seed={seed}", *more)
         config = read_config(BCRunConfig, BC_FILE, settings)
-        task = wordle_task(config)
-        state = run(
-            config, start_agents(config, task.tokenizer), task.dataset, task.arena, (), False
-        )
+        task = wordle_setup(config)
+        agents = start_agents(config, task.tokenizer)
+        state = train_population(config, agents, task.dataset, task.arena, verbose=False)
         check_finished(state, config)
-        elite = state.best
+        elite = max(state.population, key=lambda agent: agent.fitness[-1])
         score = Score.of(name, task.final.play(elite.getAction))
         return {
             "score": asdict(score),

@@ -30,7 +30,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.data.collect import mean_return, record
 from agilerl.data.offline_dataset import OfflineDataset
-from agilerl.training.session import suitable_threads
+from agilerl.training.settings import suitable_threads
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from benchmarks.peers import venvs
 from benchmarks.timing import RESULTS, publish, ratio, run_module, table

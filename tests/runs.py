@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.training.evolution import Generation
+from agilerl.training.run import Generation
 from agilerl.training.train import train
 from agilerl.utils.utils import initialPopulation
 from tests.envs import PayEnv

@@ -26,8 +26,8 @@ from agilerl.algorithms.inputs import (
     to_array,
 )
 from agilerl.algorithms.trained_network import TrainedNetwork
-from agilerl.components.evaluation import evaluate
 from agilerl.components.spaces import check_observation_space, single_spaces
+from agilerl.components.transitions import evaluate
 from agilerl.devices import check_device
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lineage import Ancestor

@@ -13,7 +13,7 @@ class FrameBuffer:
     """The states and successors of a ring of transitions, without the copies.
 
     A transition holds two numbers of frames.  Its state is *compared* with the successor that the
-    same sub-environment (the same place in the call before) gave last, or with that of the row
+    same sub-environment (the same row in the call before) gave last, or with that of the row
     before it in the same call; only where they are equal, bit for bit, is the frame shared.  So
     what comes out is what went in, whatever the order of the rows: at the end of an episode, where
     the true successor is not the next state, and where rows were left out, a frame more is stored.

@@ -1,4 +1,4 @@
-"""True transitions from any vector environment.
+"""True transitions from any vector environment, and the returns of whole episodes.
 
 This is the one place that knows the autoreset modes of gymnasium.  Whatever the mode, the
 ``next_state`` of a transition is its true successor: never the first observation of the next
@@ -7,6 +7,7 @@ episode, never a row whose action was ignored.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 
 from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
 from agilerl.components.vector_env import InProcessVectorEnv
-from agilerl.errors import EnvError
+from agilerl.errors import EnvError, check_int
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -143,7 +144,7 @@ class TransitionStream:
         truncated = self._flags("truncated", truncated)
         valid = ~self._resetting
         before = self.state
-        next_state, self.state = self._successors(observation, terminated | truncated, info)
+        next_state, self.state = self._next_states(observation, terminated | truncated, info)
         return Step(before, self._action, reward, next_state, terminated, truncated, valid)
 
     def _flags(self, name: str, flags: Any) -> Array:
@@ -156,8 +157,8 @@ class TransitionStream:
             )
         return values
 
-    def _successors(self, observation: Array, ended: Array, info: Any) -> tuple[Array, Array]:
-        """Return the true successors, and the states to act in next."""
+    def _next_states(self, observation: Array, ended: Array, info: Any) -> tuple[Array, Array]:
+        """Return the true next states, and the states to act in next."""
         if self.mode is AutoresetMode.NEXT_STEP:
             self._resetting = ended
             return observation, observation
@@ -173,16 +174,16 @@ class TransitionStream:
     def _final(self, observation: Array, ended: Array, info: Any) -> Array:
         """Return ``observation`` with the last observation of each episode that ended."""
         final = info.get("final_obs")
-        if final is None or any(final[i] is None for i in np.flatnonzero(ended)):
+        rows = np.flatnonzero(ended)
+        if final is None or any(final[i] is None for i in rows):
             raise EnvError(
                 "env: an episode ended in SAME_STEP mode without info['final_obs']; give the last"
                 " observation there, or set metadata['autoreset_mode'] as the environment behaves."
             )
-        successor = observation.copy()
-        rows = np.flatnonzero(ended)
+        next_state = observation.copy()
         last = np.stack([np.asarray(final[i]) for i in rows])
-        successor[rows] = self._observe(last, rows=len(rows))
-        return successor
+        next_state[rows] = self._observe(last, rows=len(rows))
+        return next_state
 
     def _observe(self, observation: Any, rows: int | None = None) -> Array:
         """Return observations as the agent reads them; raise ``EnvError`` if they can't be.
@@ -206,3 +207,106 @@ class TransitionStream:
         if self._first_state:
             states = states - self._first_state
         return np.moveaxis(states, 3, 1) if self._swap else states
+
+
+def true_next_state(next_state: Array, info: Mapping[str, Any]) -> Array:
+    """Return ``next_state`` with the last observation of each episode that ended.
+
+    For training loops of one's own: a vector environment in SAME_STEP mode returns the first
+    observation of the next episode; the last one of the episode that ended is in ``info``.  Store
+    what this returns, and go on acting in ``next_state``.
+
+    Args:
+        next_state: observations [N, ...] of ``env.step``.
+        info: its last return value.
+
+    Returns:
+        The true next states [N, ...]; ``next_state`` itself where no episode ended.
+    """
+    if "final_obs" not in info:
+        return next_state
+    true = next_state.copy()
+    for row in np.flatnonzero(info["_final_obs"]):
+        true[row] = info["final_obs"][row]
+    return true
+
+
+class CountedEnv:
+    """A vector environment that counts the transitions of every sub-environment.
+
+    A NEXT_STEP row that only resets an episode is no transition, and is not counted.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.count = 0
+        self._next_step = autoreset_mode(env) is AutoresetMode.NEXT_STEP
+        self._resetting = 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Reset the environment."""
+        self._resetting = 0
+        return self.env.reset(**kwargs)
+
+    def step(self, actions: Any) -> Any:
+        """Step the environment and count."""
+        result = self.env.step(actions)
+        self.count += int(self.env.num_envs) - self._resetting
+        if self._next_step:
+            self._resetting = int(np.logical_or(result[2], result[3]).sum())
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the environment itself has under ``name``."""
+        if name.startswith("__"):  # Python asks for these when it copies an object
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+
+def evaluate(
+    act: Callable[[Array], Array],
+    env: Any,
+    episodes: int,
+    max_steps: int,
+    swap_channels: bool = False,
+) -> Array:
+    """Return the undiscounted returns [num_envs, episodes] of whole episodes.
+
+    The first ``episodes`` episodes of *each* sub-environment count, so short episodes are not
+    counted more often than long ones.  One that reaches ``max_steps`` is cut, with its return so
+    far; its sub-environment then waits until the others are as far, and all are reset.
+
+    Args:
+        act: maps states [num_envs, ...] to actions.
+        env: a vector environment, or a single one.
+        episodes: of each sub-environment.
+        max_steps: longest episode, in steps.
+        swap_channels: images come as [H, W, C].
+
+    To choose the episodes, call ``env.reset(seed=...)`` first: what follows is then determined.
+    """
+    check_int("loop", episodes)
+    check_int("max_steps", max_steps)
+    stream = TransitionStream(env, swap_channels)
+    returns = np.zeros((stream.num_envs, episodes))
+    counts, lengths = (np.zeros(stream.num_envs, int) for _ in range(2))
+    running = np.zeros(stream.num_envs)
+    waiting = np.zeros(stream.num_envs, bool)
+    stream.reset()
+    while (unfinished := counts < episodes).any():
+        if (waiting | ~unfinished).all():
+            stream.reset()
+            waiting[:] = False
+        stream.begin(act(stream.state))
+        step = stream.finish()
+        live = step.valid & unfinished & ~waiting
+        running[live] += step.reward[live]
+        lengths[live] += 1
+        cut = live & ~step.ended & (lengths >= max_steps)
+        over = np.flatnonzero(live & step.ended | cut)
+        returns[over, counts[over]] = running[over]
+        counts[over] += 1
+        running[over] = 0.0
+        lengths[over] = 0
+        waiting |= cut
+    return returns

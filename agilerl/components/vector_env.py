@@ -19,7 +19,7 @@ from agilerl.seeding import derive
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: What sub-environments said: the index of one, and a dict that goes into the infos.
-Sayings = list[tuple[int, dict[str, Any]]]
+EnvInfos = list[tuple[int, dict[str, Any]]]
 
 
 def from_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
@@ -45,16 +45,16 @@ class SubEnvironments:
         self._dtype = np.dtype(space.dtype)
         self._at = at
 
-    def reset(self, seeds: Sequence[int | None], options: Any, observations: Array) -> Sayings:
+    def reset(self, seeds: Sequence[int | None], options: Any, observations: Array) -> EnvInfos:
         """Start new episodes everywhere, and return the infos that are not empty."""
-        said: Sayings = []
+        env_infos: EnvInfos = []
         for i, env in enumerate(self.envs):
             self._at[0] = i
             observation, info = env.reset(seed=seeds[i], options=options)
             observations[i] = self._check(observation)
             if info:
-                said.append((i, info))
-        return said
+                env_infos.append((i, info))
+        return env_infos
 
     def step(
         self,
@@ -63,12 +63,12 @@ class SubEnvironments:
         rewards: Array,
         terminated: Array,
         truncated: Array,
-    ) -> Sayings:
+    ) -> EnvInfos:
         """Step all of them, reset those whose episode ended, and return what goes into the infos.
 
         Observations and rewards are written, flags are only set: they come as zeros.
         """
-        said: Sayings = []
+        env_infos: EnvInfos = []
         at, shape, dtype, first = self._at, self._shape, self._dtype, self._first_state
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             at[0] = i
@@ -85,13 +85,13 @@ class SubEnvironments:
             if over or cut:
                 terminated[i], truncated[i] = over, cut
                 last = copy.copy(observation)  # the environment may write its next one into it
-                said.append((i, {"final_obs": last, "final_info": info}))
+                env_infos.append((i, {"final_obs": last, "final_info": info}))
                 observation, info = env.reset()
                 observation = self._check(observation)
             observations[i] = observation
             if info:
-                said.append((i, info))
-        return said
+                env_infos.append((i, info))
+        return env_infos
 
     def close(self) -> None:
         """Close all of them."""
@@ -170,11 +170,11 @@ class SameStepVectorEnv(VectorEnv[Any, Any, Any]):
         self._seed = None
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
-        observations, said = self.reset_all(seed, options)
-        return observations, self._infos(said)
+        observations, env_infos = self.reset_all(seed, options)
+        return observations, self._infos(env_infos)
 
     @abstractmethod
-    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, Sayings]:
+    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
         """Reset every sub-environment; return the observations and what goes into the infos."""
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
@@ -201,9 +201,9 @@ class SameStepVectorEnv(VectorEnv[Any, Any, Any]):
         shifted: Array = actions + self._first_action if self._first_action else actions
         return shifted
 
-    def _infos(self, said: Sayings) -> dict[str, Any]:
+    def _infos(self, env_infos: EnvInfos) -> dict[str, Any]:
         infos: dict[str, Any] = {}
-        for i, info in said:
+        for i, info in env_infos:
             infos = self._add_info(infos, info, i)
         return infos
 
@@ -226,7 +226,7 @@ class InProcessVectorEnv(SameStepVectorEnv):
         self._inside.envs = self.envs  # the same list: an environment may be exchanged
         self._actions: Array | None = None
 
-    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, Sayings]:
+    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
         """Reset every sub-environment in turn."""
         self._actions = None
         observations = np.empty(self._state_shape, self._state_dtype)
@@ -243,9 +243,15 @@ class InProcessVectorEnv(SameStepVectorEnv):
         observations = np.empty(self._state_shape, self._state_dtype)
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        said = self._inside.step(self._actions, observations, rewards, terminated, truncated)
+        env_infos = self._inside.step(self._actions, observations, rewards, terminated, truncated)
         self._actions = None
-        return observations, rewards, terminated, truncated, self._infos(said) if said else {}
+        return (
+            observations,
+            rewards,
+            terminated,
+            truncated,
+            self._infos(env_infos) if env_infos else {},
+        )
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close every sub-environment."""

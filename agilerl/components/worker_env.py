@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper as Bundle
 
-from agilerl.components.vector_env import Array, SameStepVectorEnv, Sayings
+from agilerl.components.vector_env import Array, EnvInfos, SameStepVectorEnv
 from agilerl.components.worker_process import (
     DONE,
     FAILED,
@@ -133,15 +133,15 @@ class WorkerVectorEnv(SameStepVectorEnv):
                 self._finalizer()
                 raise
 
-    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, Sayings]:
+    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
         """Reset every sub-environment, all workers at once."""
         self._drain()
         pickle.dumps(options)  # an error here, and not between two workers
         self._shared.at[:] = 0
         for worker in self._workers:
             self._tell(worker, RESET, (list(seeds[worker.first : worker.last]), options))
-        said = self._collect()
-        return self._shared.observations.copy(), said
+        env_infos = self._collect()
+        return self._shared.observations.copy(), env_infos
 
     def step_async(self, actions: Any) -> None:
         """Start a step in all workers."""
@@ -159,14 +159,14 @@ class WorkerVectorEnv(SameStepVectorEnv):
         """Return observations, rewards, terminated, truncated and infos of the step."""
         if not self._stepping:
             raise EnvError("step_wait: no step was started; call reset() and step_async() first.")
-        said = self._collect()
+        env_infos = self._collect()
         shared = self._shared
         return (
             shared.observations.copy(),
             shared.rewards.copy(),
             shared.terminated.copy(),
             shared.truncated.copy(),
-            self._infos(said) if said else {},
+            self._infos(env_infos) if env_infos else {},
         )
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -187,9 +187,9 @@ class WorkerVectorEnv(SameStepVectorEnv):
             self._lost(worker)
         self._due.append(worker)
 
-    def _collect(self) -> Sayings:
+    def _collect(self) -> EnvInfos:
         """Wait for the answers that are due, and return all sayings in the order of the envs."""
-        said: Sayings = []
+        env_infos: EnvInfos = []
         failures: list[Failure] = []
         while self._due:  # one that is interrupted (Ctrl-C) leaves the rest due
             worker = self._due[0]
@@ -198,7 +198,7 @@ class WorkerVectorEnv(SameStepVectorEnv):
                 if byte not in (DONE, SAID, FAILED):
                     self._lost(worker)
                 if byte != DONE:
-                    (said if byte == SAID else failures).extend(_listed(worker.replies.recv()))
+                    (env_infos if byte == SAID else failures).extend(_listed(worker.replies.recv()))
             except (EOFError, OSError):
                 self._lost(worker)
             del self._due[0]
@@ -209,7 +209,7 @@ class WorkerVectorEnv(SameStepVectorEnv):
                 f"sub-environment {place}: {error} (in a worker process; workers=0 steps in this"
                 f" one, where a debugger reaches it).\n\n{trace}"
             )
-        return said
+        return env_infos
 
     def _drain(self) -> None:
         """Wait for a step that nobody collected, and forget it."""

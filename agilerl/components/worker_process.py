@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from agilerl.components.vector_env import Array, Sayings, SubEnvironments
+from agilerl.components.vector_env import Array, EnvInfos, SubEnvironments
 
 #: What the parent says: step, or reset (its arguments follow).
 STEP, RESET = b"s", b"r"
@@ -111,12 +111,12 @@ def send(channel: Connection, signal_byte: bytes, value: Any) -> None:
     channel.send_bytes(message)
 
 
-def answer(replies: Connection, work: Callable[[], Sayings], own: Shared, first: int) -> None:
+def answer(replies: Connection, work: Callable[[], EnvInfos], own: Shared, first: int) -> None:
     """Do a piece of work and report it, or how it failed."""
     try:
-        said = [(first + i, info) for i, info in work()]
-        if said:
-            send(replies, SAID, said)
+        env_infos = [(first + i, info) for i, info in work()]
+        if env_infos:
+            send(replies, SAID, env_infos)
         else:
             os.write(replies.fileno(), DONE)
     except OSError:  # the parent is gone, or an environment lacks a file: either way, say so
@@ -141,7 +141,7 @@ def serve(memory: int, orders_fd: int, replies_fd: int) -> None:
         own = Shared.over(memory, order.layout).rows(order.first, order.last, order.worker)
         inside: list[SubEnvironments] = []
 
-        def make() -> Sayings:
+        def make() -> EnvInfos:
             envs: list[gym.Env[Any, Any]] = []
             for i, maker in enumerate(pickle.loads(order.makers).fn):
                 own.at[0] = i
@@ -160,7 +160,7 @@ def serve(memory: int, orders_fd: int, replies_fd: int) -> None:
 def _work(
     orders: Connection, replies: Connection, inside: SubEnvironments, own: Shared, first: int
 ) -> None:
-    def step() -> Sayings:
+    def step() -> EnvInfos:
         own.terminated[:] = False
         own.truncated[:] = False
         # a copy: an environment may keep its action, and the parent writes the next one there
@@ -176,5 +176,5 @@ def _work(
 
 def _reset(
     inside: SubEnvironments, seeds: Sequence[int | None], options: Any, own: Shared
-) -> Callable[[], Sayings]:
+) -> Callable[[], EnvInfos]:
     return lambda: inside.reset(seeds, options, own.observations)

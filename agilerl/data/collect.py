@@ -20,10 +20,9 @@ from gymnasium import spaces
 
 from agilerl import __version__, checkpoint
 from agilerl.algorithms import AGENTS
-from agilerl.components.evaluation import evaluate
 from agilerl.components.make_env import make_env
 from agilerl.components.spaces import continuous_bounds
-from agilerl.components.transitions import TransitionStream
+from agilerl.components.transitions import TransitionStream, evaluate
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.data.offline_dataset import OfflineDataset
 from agilerl.errors import AgileRLError, CheckpointError, check_float, check_int

@@ -134,7 +134,7 @@ class PopulationConfig:
     Attributes:
         size: number of agents.
         lr: learning rates that they start with, in turn; empty starts all with ``agent.lr``.
-        tournament: agents that compete for each place.
+        tournament: agents that compete for each slot.
         elitism: the best one goes on unchanged.
         no_mutation: relative probability that a child stays as it is.
         architecture: that its shape changes.

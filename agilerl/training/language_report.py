@@ -15,34 +15,37 @@ from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.checkpoint import write_bytes
 from agilerl.seeding import generator
-from agilerl.training.evolution import Generation
+from agilerl.training.history import Row
 from agilerl.training.language_config import EvaluateConfig
-from agilerl.training.language_state import rows_of
-from agilerl.training.language_task import WordleTask
+from agilerl.training.run import Generation, RunObserver, RunState
+from agilerl.training.wordle_setup import WordleSetup
 from agilerl.wordle.arena import Score, score_table
 from agilerl.wordle.display import show_game
 from agilerl.wordle.games import Games
 from agilerl.wordle.patterns import MAX_TURNS
 
-Row = dict[str, Any]
 SHOWN_GAMES = 3
 
 
-class History:
-    """Keeps ``history.csv``, one row for each agent and generation, and ``curve.png`` up to date.
+class History(RunObserver):
+    """Keeps ``history.csv``, one row for each agent and generation, and draws ``curve.png``.
 
     Args:
         directory: where they go.
-        rows: of the generations before, when a run goes on.
         lines: constant rewards to draw, by name.
     """
 
-    def __init__(self, directory: Path, rows: Sequence[Row] = (), **lines: float) -> None:
-        self.directory, self.rows, self.lines = directory, list(rows), lines
+    def __init__(self, directory: Path, **lines: float) -> None:
+        self.directory, self.lines = directory, lines
+        self.rows: list[Row] = []
+
+    def begin(self, state: RunState) -> None:
+        """Take over the rows of the generations before, where a run goes on."""
+        self.rows = list(state.history)
 
     def __call__(self, generation: Generation) -> None:
         """Add a generation."""
-        self.rows += rows_of(generation)
+        self.rows += generation.rows
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), extrasaction="ignore")
         writer.writeheader()
@@ -55,7 +58,7 @@ class History:
 
         figure = Figure(figsize=(9, 4), layout="constrained")
         reward, loss = figure.subplots(1, 2)
-        for key, axes, label in (("fitness", reward, "mean reward"), ("loss", loss, "loss")):
+        for key, axes, label in (("fitness", reward, "mean reward"), ("score", loss, "loss")):
             for index in sorted({row["index"] for row in self.rows}):
                 own = [row for row in self.rows if row["index"] == index]
                 updates, values = [row["updates"] for row in own], [row[key] for row in own]
@@ -73,7 +76,7 @@ class History:
         write_bytes(self.directory / "curve.png", picture.getvalue())
 
 
-def data_score(task: WordleTask) -> Score:
+def data_score(task: WordleSetup) -> Score:
     """Return how well the data were played."""
     returns = task.dataset.games.returns
     half = 1.96 * float(returns.std()) / len(returns) ** 0.5
@@ -88,7 +91,7 @@ def player(agent: LanguageAgent, seed: int, temperature: float, **settings: floa
 
 
 def cloned_scores(
-    agent: LanguageAgent, task: WordleTask, temperatures: Sequence[float], seed: int
+    agent: LanguageAgent, task: WordleSetup, temperatures: Sequence[float], seed: int
 ) -> list[Score]:
     """Return how well a cloned policy plays the final games, greedily and at temperatures."""
     scores = [Score.of("BC, greedy", task.final.play(player(agent, seed, 0.0)))]
@@ -98,7 +101,7 @@ def cloned_scores(
     return scores
 
 
-def choose_beta(agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int) -> float:
+def choose_beta(agent: ILQL, task: WordleSetup, betas: Sequence[float], seed: int) -> float:
     """Return the beta of the highest mean reward on the evaluation games."""
     candidates = sorted({*betas, agent.beta})
     rewards = [
@@ -109,7 +112,7 @@ def choose_beta(agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int
 
 
 def perturbed_scores(
-    agent: ILQL, task: WordleTask, betas: Sequence[float], seed: int
+    agent: ILQL, task: WordleSetup, betas: Sequence[float], seed: int
 ) -> list[Score]:
     """Return how well ILQL plays the final games; its own beta, chosen elsewhere, is marked."""
     scores = []
@@ -122,7 +125,7 @@ def perturbed_scores(
 def scores_of(
     agent: LanguageAgent,
     base: LanguageAgent | None,
-    task: WordleTask,
+    task: WordleSetup,
     evaluate: EvaluateConfig,
     seed: int,
 ) -> list[Score]:
@@ -145,7 +148,7 @@ def scores_of(
     return [*scores, Score.of("information gain", gain)]
 
 
-def sample_games(agent: LanguageAgent, task: WordleTask, seed: int) -> Games:
+def sample_games(agent: LanguageAgent, task: WordleSetup, seed: int) -> Games:
     """Return a few of the final games, played greedily."""
     rows = generator(seed, "samples").choice(task.final.num_games, SHOWN_GAMES)
     games: Games = task.final.play(player(agent, seed, 0.0)).select(rows)
@@ -155,7 +158,7 @@ def sample_games(agent: LanguageAgent, task: WordleTask, seed: int) -> Games:
 def report(
     agent: LanguageAgent,
     base: LanguageAgent | None,
-    task: WordleTask,
+    task: WordleSetup,
     evaluate: EvaluateConfig,
     seed: int,
     directory: Path,

@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from agilerl import checkpoint
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
-from agilerl.errors import AgileRLError
+from agilerl.errors import AgileRLError, check_int
 from agilerl.training.language_config import ILQLRunConfig, RunConfig
-from agilerl.training.language_loop import run, torch_threads
 from agilerl.training.language_report import History, choose_beta, data_score, report
 from agilerl.training.language_start import AnyRunConfig, start_agents
-from agilerl.training.language_state import BEST, RunState, saved_history
-from agilerl.training.language_task import WordleTask, wordle_task
+from agilerl.training.language_state import BEST, LanguageCheckpoints, load_state
+from agilerl.training.language_task import LanguageTask, check_train, evolution
+from agilerl.training.observers import Progress
+from agilerl.training.run import Plan, RunObserver, RunState, run
+from agilerl.training.wandb_log import WandbLogger
+from agilerl.training.wordle_setup import WordleSetup, wordle_setup
 from agilerl.training.yaml_config import read_config
 from agilerl.wordle.arena import Score
 
@@ -48,7 +53,7 @@ class Outcome:
     directory: Path
 
 
-def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
+def run_experiment(config: AnyRunConfig, verbose: bool = True) -> Outcome:
     """Make the data if they are missing, train, evolve, measure, and write it all down.
 
     ``<out>/<name>`` gets ``best.pt``, ``history.csv``, ``curve.png``, ``results.md``, and what
@@ -59,14 +64,13 @@ def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
         DatasetError: on data that can't be used.
         CheckpointError: on a checkpoint that is missing or of other tokens or sizes.
     """
-    task = wordle_task(config)
+    task = wordle_setup(config)
     agents = start_agents(config, task.tokenizer)
     lines = {"data": data_score(task).reward}
     for name in ("random", "information-gain"):
         lines[name] = float(task.final.play_by_rule(name, config.seed).returns.mean())
-    earlier = saved_history(config.directory) if config.resume else ()
-    history = History(config.directory, earlier, **lines)
-    state = run(config, agents, task.dataset, task.arena, [history], verbose)
+    history = History(config.directory, **lines)
+    state = train_population(config, agents, task.dataset, task.arena, [history], verbose)
     if not np.isfinite(state.best_fitness):
         logger.warning(
             "stopped before an evaluation gave a number: there is no result to show; let it run on,"
@@ -75,10 +79,66 @@ def carry_out(config: AnyRunConfig, verbose: bool = True) -> Outcome:
         return Outcome(agents[0], [], state, config.directory)
     history.draw()
     with torch_threads(config.train.threads):
-        return conclude(config, task, state, verbose)
+        return evaluate_best(config, task, state, verbose)
 
 
-def conclude(config: AnyRunConfig, task: WordleTask, state: RunState, verbose: bool) -> Outcome:
+def train_population(
+    config: RunConfig,
+    agents: Sequence[LanguageAgent],
+    dataset: Any,
+    arena: Any,
+    observers: Sequence[RunObserver] = (),
+    verbose: bool = True,
+) -> RunState:
+    """Train and evolve a population; return the state as of its last evaluation.
+
+    ``best.pt`` in the run's directory is the agent of the highest mean return in the arena so
+    far, and ``last`` the whole population, from which ``resume`` goes on.  Ctrl-C ends the run
+    with what was reached.
+
+    Args:
+        config: of the run.
+        agents: the population.
+        dataset: see ``LanguageTask``.
+        arena: likewise.
+        observers: of the run, beside those that the configuration asks for.
+        verbose: show progress on stderr.
+
+    Raises:
+        ConfigError: on settings that can't be used.
+        CheckpointError: if ``resume`` is set and there is nothing to go on from.
+    """
+    train = check_train(config.train)
+    tournament, mutation = evolution(config, agents, len(dataset))
+    state = RunState(list(agents), None, tournament, mutation, config.seed)
+    if config.resume:
+        load_state(state, config.directory, config.device)
+    total = -(-train.updates // train.report_every)
+    plan = Plan(total, train.eval_every // train.report_every, train.target)
+    own: list[RunObserver] = [Progress(total)] if verbose else []
+    if config.wandb:
+        own.append(WandbLogger("agilerl", asdict(config)))
+    own.append(LanguageCheckpoints(config.directory))
+    with torch_threads(train.threads):
+        run(LanguageTask(dataset, arena, train, config.seed), state, plan, [*own, *observers])
+    return state
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Run on so many threads of torch, and restore what was set."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(check_int("train.threads", threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def evaluate_best(
+    config: AnyRunConfig, task: WordleSetup, state: RunState, verbose: bool
+) -> Outcome:
     """Return the outcome of a run: its best agent, measured on the final games."""
     path = config.directory / BEST
     agent: LanguageAgent = (ILQL if isinstance(config, ILQLRunConfig) else BC_LM).load(

@@ -62,8 +62,8 @@ def start_agents(config: AnyRunConfig, tokenizer: WordleTokenizer) -> list[Langu
             **dataclasses.asdict(config.agent) | {"lr": lr},
         )
         if load is not None and is_checkpoint:
-            adopt(agent, load)
-            settle(agent, config.model, seed)
+            load_weights(agent, load)
+            apply_limits(agent, config.model, seed)
         agents.append(agent)
     return agents
 
@@ -133,7 +133,7 @@ def saved_shape(load: str, model: ModelConfig, tokenizer: WordleTokenizer) -> di
     return shape
 
 
-def adopt(agent: LanguageAgent, load: str) -> None:
+def load_weights(agent: LanguageAgent, load: str) -> None:
     """Take over what was learnt in a checkpoint: all of it, or the cloned policy (ILQL).
 
     The settings stay those of the run.
@@ -150,17 +150,17 @@ def adopt(agent: LanguageAgent, load: str) -> None:
     agent.lr = agent.lr  # the run's own reaches the optimiser
 
 
-def settle(agent: LanguageAgent, model: ModelConfig, seed: int) -> None:
+def apply_limits(agent: LanguageAgent, model: ModelConfig, seed: int) -> None:
     """Give the networks that came from a checkpoint the run's limits, and streams of their own."""
     networks = [network for owned in agent.networks.values() for network in owned.evolvables]
-    for place, network in enumerate(networks):
+    for position, network in enumerate(networks):
         layers = network.spec.n_layer
         network.spec = dataclasses.replace(
             network.spec,
             min_layers=min(model.min_layers, layers),
             max_layers=max(model.max_layers, layers),
         )
-        network.rng = generator(seed, "network", place)
+        network.rng = generator(seed, "network", position)
 
 
 def pretrained(

@@ -1,91 +1,159 @@
-"""What a language run is about: words, tokens, games to learn from and games to be measured by."""
+"""Training on games of tokens: how language agents learn and are evaluated, and how they evolve."""
 
 from __future__ import annotations
 
-import re
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from agilerl.data.language_dataset import LanguageDataset, save_games
-from agilerl.errors import DatasetError
+import numpy as np
+
+from agilerl.algorithms.language_agent import LanguageAgent
+from agilerl.errors import ConfigError, check_int
+from agilerl.hpo.hyperparameters import HyperParameter
+from agilerl.hpo.mutation import Mutations
+from agilerl.hpo.tournament import TournamentSelection
 from agilerl.seeding import derive
-from agilerl.training.language_config import DataConfig, RunConfig
-from agilerl.wordle.arena import WordleArena
-from agilerl.wordle.generate import describe, generate
-from agilerl.wordle.play import load_vocabulary
-from agilerl.wordle.tokenizer import WordleTokenizer
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.training.language_config import RunConfig, TrainConfig
+from agilerl.training.run import CHECK_EPISODES, Evaluation
+
+#: Ranges of hyper-parameters that only language agents have.
+RANGES: dict[str, HyperParameter] = {
+    "expectile": HyperParameter(0.5, 0.95),
+    "beta": HyperParameter(0.25, 64.0, log=True),
+    "cql": HyperParameter(1e-4, 1.0, log=True),
+}
 
 
 @dataclass(frozen=True)
-class WordleTask:
-    """Wordle with one vocabulary.
+class Schedule:
+    """Factor on the learning rate: up from 0 over ``warm_up`` updates, then down by a cosine.
+
+    Args:
+        updates: in all.
+        warm_up: of them, those at the beginning.
+        final: the factor at the end.
+    """
+
+    updates: int
+    warm_up: int
+    final: float
+
+    def __call__(self, update: int) -> float:
+        """Return the factor of an update, counted from 0."""
+        if update < self.warm_up:
+            return (update + 1) / self.warm_up
+        done = (update - self.warm_up) / max(1, self.updates - self.warm_up)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def endless(dataset: Any, batch_size: int, seen: int, reader: int) -> Iterator[Any]:
+    """Yield batches without end, from where an agent is that has learnt from ``seen`` games.
+
+    Each agent reads in an order of its own: with one order for all, an unchanged child would only
+    repeat what its parent does.
+    """
+    epoch, into = divmod(seen, len(dataset))
+    skip = -(-into // batch_size)
+    while True:
+        yield from dataset.batches(batch_size, epoch, skip, reader)
+        epoch, skip = epoch + 1, 0
+
+
+@dataclass(frozen=True)
+class LanguageTask:
+    """An episode is ``report_every`` updates; fitness is the mean return in an arena.
 
     Attributes:
-        vocabulary: the words.
-        tokenizer: the format.
-        dataset: games to learn from.
-        arena: games by which agents are compared in training, and settings chosen.
-        final: the games by which the result is measured.
+        dataset: with ``len`` and ``batches(batch_size, epoch, skip, reader)``.
+        arena: a ``TokenArena`` with ``num_games``, ``turns``, ``hidden`` and ``reset(seed)``.
+        train: how long, and how the learning rate goes.
+        seed: of the games of the check.
     """
 
-    vocabulary: Vocabulary
-    tokenizer: WordleTokenizer
-    dataset: LanguageDataset
-    arena: WordleArena
-    final: WordleArena
+    dataset: Any
+    arena: Any
+    train: TrainConfig
+    seed: int
+
+    def train_episode(self, agent: LanguageAgent, episode: int, slot: int) -> int:
+        """Train ``agent`` and return the number of games that it read."""
+        train = self.train
+        schedule = Schedule(train.updates, train.warm_up, train.final_lr)
+        start = episode * train.report_every
+        stop = min(start + train.report_every, train.updates)
+        batches = endless(self.dataset, agent.batch_size, agent.steps[-1], agent.index)
+        games, losses = 0, []
+        for update in range(start, stop):
+            batch = next(batches)
+            agent.schedule(schedule(update))
+            losses.append(agent.learn(batch))
+            games += len(batch)
+        agent.scores.append(float(np.mean(losses)))
+        return games
+
+    def evaluate(self, agent: LanguageAgent, generation: int) -> Evaluation:
+        """Return the mean return of the arena's games; steps are the guesses made there."""
+        before = self.arena.turns
+        fitness = float(agent.test(self.arena, loop=1))
+        return Evaluation(fitness, self.arena.turns - before)
+
+    def check(self, agent: LanguageAgent, generation: int) -> Evaluation:
+        """Return the mean return over at least 100 other games."""
+        arena, returns = self.arena, []
+        hidden, before = arena.hidden, arena.turns
+        for round_ in range(-(-CHECK_EPISODES // arena.num_games)):
+            arena.reset(derive(self.seed, "check", generation, round_))
+            returns.append(arena.play(agent.getAction).returns)
+        arena.hidden = hidden
+        return Evaluation(float(np.concatenate(returns).mean()), arena.turns - before)
 
 
-def data_path(data: DataConfig, vocabulary: Vocabulary) -> Path:
-    """Return where the games are; "auto" is a name that says what made them."""
-    if data.path != "auto":
-        return Path(data.path)
-    policy = re.sub(r"[^a-z0-9.]+", "-", data.policy)
-    name = f"{vocabulary.name}_{policy}_{data.games}_{data.seed}_{data.format}.h5"
-    return Path("data/wordle") / name
+def evolution(
+    config: RunConfig, agents: Sequence[LanguageAgent], games: int
+) -> tuple[TournamentSelection | None, Mutations | None]:
+    """Return tournament and mutations of a run; None where the population is one agent.
 
-
-def make_data(
-    path: Path, data: DataConfig, vocabulary: Vocabulary, tokenizer: WordleTokenizer
-) -> None:
-    """Play games and write them to ``path``."""
-    print(f"{path}: there is no such file yet, playing {data.games} games", file=sys.stderr)
-    games = generate(vocabulary, data.policy, data.games, data.seed)
-    about = describe(games, vocabulary, data.policy, data.seed)
-    save_games(path, tokenizer.encode_games(games), tokenizer, about)
-
-
-def wordle_task(config: RunConfig) -> WordleTask:
-    """Return the task of a run; its data are generated if their file is missing.
-
-    Raises:
-        DatasetError: if the file can't be read or is of another vocabulary.
-        ConfigError: on settings that can't be used.
+    Args:
+        config: of the run.
+        agents: its population.
+        games: in the data; a batch never grows beyond.
     """
-    data = config.data
-    vocabulary = load_vocabulary(
-        data.words,
-        None if data.vocabulary is None else Path(data.vocabulary),
-        None if data.guesses is None else Path(data.guesses),
+    pop = config.population
+    if check_int("population.size", pop.size) == 1:
+        return None, None
+    names = list(pop.rl_hp_selection or agents[0].hyperparameter_names)
+    tournament = TournamentSelection(
+        pop.tournament, pop.elitism, pop.size, 1, seed=derive(config.seed, "tournament")
     )
-    tokenizer = WordleTokenizer(data.format)
-    path = data_path(data, vocabulary)
-    if not path.exists():
-        make_data(path, data, vocabulary, tokenizer)
-    dataset = LanguageDataset.from_file(path, tokenizer, derive(config.seed, "data order"))
-    digest = dataset.attributes.get("vocabulary_digest", vocabulary.digest)
-    if digest != vocabulary.digest:
-        raise DatasetError(
-            f"{path}: made with the vocabulary {dataset.attributes.get('vocabulary')!r} ({digest}),"
-            f" expected {vocabulary.name!r} ({vocabulary.digest}); choose its words under data:, or"
-            " another data.path."
+    mutation = Mutations(
+        agents[0].algo,
+        no_mutation=pop.no_mutation,
+        architecture=pop.architecture,
+        new_layer_prob=pop.new_layer,
+        parameters=pop.parameters,
+        activation=pop.activation,
+        rl_hp=pop.rl_hp,
+        rl_hp_selection=names,
+        mutation_sd=pop.mutation_sd,
+        arch="gpt",
+        rand_seed=derive(config.seed, "mutations"),
+        ranges={name: RANGES[name] for name in names if name in RANGES},
+    )
+    mutation.limit("batch_size", games)
+    return tournament, mutation
+
+
+def check_train(train: TrainConfig) -> TrainConfig:
+    """Return the settings, ``report_every`` no longer than ``eval_every`` and a part of it."""
+    for name in ("updates", "eval_every", "report_every"):
+        check_int(f"train.{name}", getattr(train, name))
+    check_int("train.warm_up", train.warm_up, minimum=0)
+    report = min(train.report_every, train.eval_every)
+    if train.eval_every % report:
+        raise ConfigError(
+            f"train.report_every: {report} does not divide eval_every={train.eval_every}; choose"
+            " numbers that do."
         )
-    arenas = [
-        WordleArena(vocabulary, tokenizer, games, derive(config.seed, purpose))
-        for purpose, games in (
-            ("evaluation", config.evaluate.games),
-            ("final", config.evaluate.final_games),
-        )
-    ]
-    return WordleTask(vocabulary, tokenizer, dataset, *arenas)
+    return replace(train, report_every=report)

@@ -1,4 +1,4 @@
-"""Those who watch a run: callables that are handed each generation."""
+"""Observers of a run: the progress line, the history as CSV, checkpoints of the population."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import csv
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from agilerl.errors import CheckpointError
-from agilerl.training.evolution import Generation
-
-Observer = Callable[[Generation], None]
+from agilerl.training.run import Generation, RunObserver, RunState, clock
 
 LINE_WIDTH = 79
 
@@ -28,14 +26,7 @@ def short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def clock(seconds: float) -> str:
-    """Return a duration as m:ss or h:mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class Progress:
+class Progress(RunObserver):
     """One line that says where a run stands, at most 79 characters wide.
 
     On a terminal it is rewritten in place after each episode; elsewhere one line is printed for
@@ -72,11 +63,11 @@ class Progress:
         middle = f"{head}  {fitness}  {' '.join(details)}"
         return middle[: LINE_WIDTH - len(tail)] + tail
 
-    def after_episode(self, episode: int, global_steps: int, pop: Sequence[Any]) -> None:
+    def after_episode(self, state: RunState, ending: bool) -> None:
         """Show that an episode is over."""
         if self.live:
-            self.bar.n = episode
-            self.bar.set_description_str(self.line(episode, global_steps))
+            self.bar.n = state.episode
+            self.bar.set_description_str(self.line(state.episode, state.global_steps))
 
     def __call__(self, generation: Generation) -> None:
         """Show a generation."""
@@ -87,10 +78,10 @@ class Progress:
         else:
             print(line, file=self.stream, flush=True)
 
-    def close(self, end: str) -> None:
+    def close(self, state: RunState, message: str) -> None:
         """Leave the last line and print how the run ended."""
         self.bar.close()
-        print(end, file=self.stream, flush=True)
+        print(message, file=self.stream, flush=True)
 
 
 class CSVLogger:
@@ -103,23 +94,7 @@ class CSVLogger:
 
     def __call__(self, generation: Generation) -> None:
         """Append the rows of a generation."""
-        rows = []
-        for rec in generation.records:
-            row = {
-                "generation": generation.number,
-                "episode": generation.episode,
-                "global_steps": generation.global_steps,
-                "train_steps": generation.train_steps,
-                "eval_steps": generation.eval_steps,
-                "seconds": round(generation.seconds, 3),
-                "index": rec.index,
-                "parent": rec.parent,
-                "mutation": rec.mutation,
-                "fitness": rec.fitness,
-                "architecture": rec.architecture,
-                **rec.hyperparameters,
-            }
-            rows.append(row)
+        rows = generation.rows
         new = self._columns is None
         if self._columns is None:
             self._columns = list(rows[0])
@@ -130,7 +105,7 @@ class CSVLogger:
             writer.writerows(rows)
 
 
-class Checkpoints:
+class Checkpoints(RunObserver):
     """Saves the population every few episodes, each time whole.
 
     ``directory/episode_000200/agent_3.pt`` and so on.  The folder appears under its name only
@@ -145,10 +120,10 @@ class Checkpoints:
         self.directory = Path(directory)
         self.every = every
 
-    def after_episode(self, episode: int, global_steps: int, pop: Sequence[Any]) -> None:
-        """Save ``pop`` if it is time."""
-        if episode % self.every == 0:
-            save_population(pop, self.directory / f"episode_{episode:06d}")
+    def after_episode(self, state: RunState, ending: bool) -> None:
+        """Save the population if it is time."""
+        if state.episode % self.every == 0:
+            save_population(state.population, self.directory / f"episode_{state.episode:06d}")
 
 
 def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
@@ -157,10 +132,10 @@ def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for place, agent in enumerate(pop):
+    for slot, agent in enumerate(pop):
         path = temporary / f"agent_{agent.index}.pt"
         if path.exists():  # agents that a user made may all have index 0
-            path = temporary / f"agent_{agent.index}_place_{place}.pt"
+            path = temporary / f"agent_{agent.index}_slot_{slot}.pt"
         agent.saveCheckpoint(path)
     if directory.exists():
         retired = _retired(directory)

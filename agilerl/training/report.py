@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 
 from agilerl.checkpoint import write_bytes
-from agilerl.components.evaluation import evaluate
 from agilerl.components.make_env import make_env
+from agilerl.components.transitions import evaluate
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import CheckpointError
 from agilerl.training.observers import CSVLogger

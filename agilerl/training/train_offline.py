@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agilerl.components.transitions import as_vector_env
 from agilerl.data.offline_dataset import OfflineDataset, load
-from agilerl.training.observers import Observer
-from agilerl.training.session import Settings, run
-
-
-@dataclass(frozen=True)
-class OfflineEpisode:
-    """Spends one episode of one agent: ``max_steps`` learn calls on samples of the data."""
-
-    memory: Any
-    max_steps: int
-
-    def __call__(self, agent: Any, episode: int, place: int) -> int:
-        """Train ``agent`` and return the environment steps taken: none."""
-        for _ in range(self.max_steps):
-            agent.learn(self.memory.sample(agent.batch_size))
-        return 0
+from agilerl.training.run import Generation
+from agilerl.training.settings import Settings
+from agilerl.training.tasks import OfflineTask
 
 
 def describe(dataset: OfflineDataset) -> str:
@@ -69,7 +54,7 @@ def train(
     wb: bool = False,
     accelerator: Any = None,
     seed: int | None = None,
-    callbacks: Sequence[Observer] = (),
+    callbacks: Sequence[Callable[[Generation], Any]] = (),
     eval_env: Any = None,
     eval_max_steps: int | None = None,
     all_rows: bool = False,
@@ -81,34 +66,15 @@ def train(
     whatever its ``learn_step``.  The environment is stepped to evaluate only, and those steps are
     the global steps.
 
-    Args:
+    The arguments are those of ``agilerl.training.train.train``, without exploration; these differ:
         env: the environment to evaluate in, single or vector.
-        env_name: a label.
         dataset: an ``h5py.File``, a path, an ``OfflineDataset``, a dict of arrays, a Minari data
             set or a ``ReplayBuffer``; see ``agilerl.data.offline_dataset``.
-        algo: a label.
-        pop: the agents.
         memory: the replay buffer that they share; the data is added to what it holds.
         swap_channels: images come as [H, W, C], from the environment and in the data.
-        n_episodes: episodes of each agent at most.
         max_steps: learn calls of an episode, and longest evaluation episode.
-        evo_epochs: episodes between evaluations.
-        evo_loop: evaluation episodes of each sub-environment.
-        target: the run ends when the best agent's mean return over 100 fresh episodes reaches it;
-            None never ends early.
-        tournament: selects parents; None trains without evolution.
-        mutation: changes the agents after selection; None leaves them.
-        checkpoint: episodes between checkpoints of the population; None makes none.
-        checkpoint_path: directory of the checkpoints, "checkpoints" if not given.
-        wb: log to Weights & Biases.
-        accelerator: must be None.
-        seed: of the evaluation episodes.
-        callbacks: each is called with every ``Generation``.
-        eval_env: evaluate here, and not in ``env``.
-        eval_max_steps: longest evaluation episode, if it is not ``max_steps``.
         all_rows: where the data set is larger than ``memory``, enlarge ``memory`` (it must be
             empty) and take all of it; otherwise it is thinned out evenly, with a warning.
-        verbose: show progress on stderr, and what the data set holds.
 
     Returns:
         The population as last evaluated, fittest first, and the fitnesses of each generation.
@@ -118,34 +84,9 @@ def train(
         DatasetError: if the data can't be used, or is of another environment.
         EnvError: if the environment can't be used.
     """
-    env = as_vector_env(env)
-    settings = Settings(
-        env=env,
-        env_name=env_name,
-        algo=algo,
-        pop=pop,
-        memory=memory,
-        swap_channels=swap_channels,
-        n_episodes=n_episodes,
-        max_steps=max_steps,
-        evo_epochs=evo_epochs,
-        evo_loop=evo_loop,
-        target=target,
-        tournament=tournament,
-        mutation=mutation,
-        checkpoint=checkpoint,
-        checkpoint_path=checkpoint_path,
-        wb=wb,
-        accelerator=accelerator,
-        seed=seed,
-        callbacks=callbacks,
-        eval_env=eval_env,
-        eval_max_steps=eval_max_steps,
-        verbose=verbose,
-    )
-    settings.check()
-    told = store(dataset, memory, env, swap_channels, all_rows)
+    settings = Settings.of(locals())
+    told = store(dataset, memory, settings.env, swap_channels, all_rows)
     settings.fit_batches(len(memory))
     if verbose:
         print(told, file=sys.stderr)
-    return run(settings, OfflineEpisode(memory, max_steps))
+    return settings.run(OfflineTask(**settings.task_arguments()))

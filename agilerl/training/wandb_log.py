@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from agilerl.errors import ConfigError
-from agilerl.training.evolution import Generation
+from agilerl.training.run import Generation, RunObserver, RunState
 
 #: Seconds to wait for the server before the run goes on offline.
 PATIENCE = 20
 
 
-class WandbLogger:
+class WandbLogger(RunObserver):
     """Logs each generation: fitness, hyper-parameters, architecture and mutation of every agent.
 
     Without a login, or where the server can't be reached, the run is logged offline (one line
@@ -67,18 +67,11 @@ class WandbLogger:
             "fitness/best": generation.best_fitness,
             "fitness/mean": sum(fitnesses) / len(fitnesses),
         }
-        for place, rec in enumerate(generation.records):
-            agent = {
-                "index": rec.index,
-                "parent": rec.parent,
-                "fitness": rec.fitness,
-                "architecture": rec.architecture,
-                "mutation": rec.mutation,
-                **rec.hyperparameters,
-            }
-            row.update({f"agent_{place}/{key}": value for key, value in agent.items()})
+        for agent in generation.rows:
+            own = {key: value for key, value in agent.items() if key not in row}
+            row.update({f"agent_{agent['slot']}/{key}": value for key, value in own.items()})
         self.run.log(row)
 
-    def close(self) -> None:
+    def close(self, state: RunState, message: str) -> None:
         """End the run."""
         self.run.finish()

@@ -11,10 +11,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from agilerl.algorithms.dqn import DQN
-from agilerl.components.evaluation import evaluate
+from agilerl.components.transitions import CountedEnv, evaluate
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import ConfigError
-from agilerl.training.evolution import CountedEnv
 from agilerl.utils.utils import makeVectEnvs
 from tests.envs import CountingEnv, OwnVectorEnv, PayEnv, reward_of, script
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from agilerl.components.evaluation import evaluate
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.components.transitions import TransitionStream, steps_asynchronously
+from agilerl.components.transitions import TransitionStream, evaluate, steps_asynchronously
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import EnvError
 from agilerl.training.train import train

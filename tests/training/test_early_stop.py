@@ -9,7 +9,7 @@ import pytest
 
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.training.evolution import Generation
+from agilerl.training.run import Generation
 from tests.agents import OwnAgent
 from tests.envs import CountingEnv, PayEnv
 from tests.runs import NAN, Recorder, run

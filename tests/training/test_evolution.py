@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import AgileRLError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.training.evolution import Generation, fittest_first
+from agilerl.training.history import lineage
+from agilerl.training.run import Generation, fittest_first
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from tests.agents import OwnAgent
 from tests.envs import CountingEnv, PayEnv
@@ -162,7 +164,7 @@ def test_an_agent_whose_weights_diverged_is_replaced_and_the_run_goes_on() -> No
     )
     assert fitnesses[0][1] == -INF
     assert np.isfinite(fitnesses[1]).all()
-    assert {record.parent for record in seen[1].records} <= {0, 2}
+    assert {row["parent"] for row in seen[1].rows} <= {0, 2}
     assert all(net.is_finite() for agent in final for net in agent.networks.values())
 
 
@@ -173,7 +175,7 @@ def test_the_list_of_the_caller_stays_as_it_was() -> None:
     assert pop == kept
 
 
-def test_every_agent_carries_its_lineage() -> None:
+def test_the_history_holds_the_lineage_of_every_agent() -> None:
     pop = initialPopulation("DQN", (4,), 2, False, {"arch": "mlp", "h_size": [8]}, {}, 3, seed=1)
     final, _, seen = run(
         pop,
@@ -183,18 +185,44 @@ def test_every_agent_carries_its_lineage() -> None:
         tournament=TournamentSelection(2, True, 3, 1, seed=1),
         mutation=Mutations("DQN", 0, 1, 0.5, 1, 0, 1, ["lr", "batch_size"], 0.1, rand_seed=1),
     )
-    by_generation = [{rec.index: rec for rec in generation.records} for generation in seen]
+    history = [row for generation in seen for row in generation.rows]
     for agent in final:
-        assert [rec.generation for rec in agent.lineage] == [0, 1, 2]
-        for rec in agent.lineage:
-            assert by_generation[rec.generation][rec.index] == rec
-        for child, parent in zip(agent.lineage[1:], agent.lineage[:-1], strict=True):
-            assert child.parent == parent.index
-        last = agent.lineage[-1]
-        assert last.hyperparameters == agent.hyperparameters
-        assert last.architecture == agent.architecture
-        assert last.mutation == agent.mut
-        assert last.fitness == agent.fitness[-1]
-        assert last.steps == agent.steps[-1]
-        assert agent.lineage[0].parent is None
-    assert "elite" in {rec.mutation for rec in seen[1].records}
+        last = next(row for row in seen[-1].rows if row["index"] == agent.index)
+        line = lineage(history, last)
+        assert [row["generation"] for row in line] == [0, 1, 2]
+        for child, parent in pairwise(reversed(line)):
+            assert child["parent"] == parent["index"]
+        assert line[-1] is last
+        assert {name: last[name] for name in agent.hyperparameters} == agent.hyperparameters
+        assert last["architecture"] == agent.architecture
+        assert last["mutation"] == agent.mut
+        assert last["fitness"] == agent.fitness[-1]
+        assert last["steps"] == agent.steps[-1]
+        assert line[0]["parent"] is None
+    assert "elite" in {row["mutation"] for row in seen[1].rows}
+
+
+def test_an_agent_that_was_not_selected_from_is_its_own_ancestor() -> None:
+    def row(generation: int, index: int, parent: int | None) -> dict[str, int | None]:
+        return {"generation": generation, "index": index, "parent": parent}
+
+    rows = [row(0, 0, None), row(0, 1, None), row(1, 0, 0), row(1, 2, 1), row(2, 0, 0)]
+    rows += [row(2, 2, 1), row(3, 2, 2), row(3, 3, 0)]
+    assert lineage(rows, rows[-2]) == [rows[1], rows[3], rows[5], rows[6]]
+    assert lineage(rows, rows[-1]) == [rows[0], rows[2], rows[4], rows[7]]
+
+
+def test_a_callback_that_returns_true_ends_the_run_after_all_have_seen_it() -> None:
+    ends = [lambda generation: "yes", lambda generation: generation.number == 1]
+    _, fitnesses, seen = run(
+        [OwnAgent(0, fitnesses=[1.0])], n_episodes=40, callbacks=[*ends, lambda generation: None]
+    )
+    assert len(fitnesses) == len(seen) == 2
+
+
+def test_the_best_agent_that_ever_was_is_kept_as_it_was() -> None:
+    pop = [OwnAgent(i, fitnesses=f) for i, f in enumerate(([1.0, 9.0, 2.0], [NAN, 3.0, 3.0]))]
+    _, _, seen = run(pop, n_episodes=6)
+    kept = [(generation.best_ever.index, generation.best_ever.fitness) for generation in seen]
+    assert kept == [(0, [1.0]), (0, [1.0, 9.0]), (0, [1.0, 9.0])]
+    assert seen[-1].best_ever is not pop[0]

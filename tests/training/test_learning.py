@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agilerl.components.evaluation import evaluate
 from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.components.transitions import evaluate
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection

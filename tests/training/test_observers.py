@@ -1,4 +1,4 @@
-"""Those who watch a run: the progress line, history.csv, checkpoints."""
+"""Observers of a run: the progress line, history.csv, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import pytest
 from agilerl.algorithms.dqn import DQN
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.training.evolution import Generation
 from agilerl.training.observers import (
     CSVLogger,
     Progress,
-    clock,
     short,
 )
-from agilerl.training.session import ending
+from agilerl.training.run import Generation, RunState, clock, describe_ending
 from agilerl.utils.utils import makeVectEnvs
 from tests.agents import OwnAgent
 from tests.runs import INF, NAN, run, small_population
@@ -43,12 +41,17 @@ def generation(pop: list[Any], fitnesses: list[float], **changes: Any) -> Genera
         "eval_steps": 98_765_432,
         "population": tuple(pop),
         "fitnesses": tuple(fitnesses),
-        "records": (),
+        "rows": (),
         "check": -123456.7,
         "solved": False,
         "seconds": 123_456.7,
+        "best_ever": None,
     }
     return Generation(**{**values, **changes})
+
+
+def state_at(episode: int, global_steps: int) -> RunState:
+    return RunState([], episode=episode, train_steps=global_steps)
 
 
 # ---------------------------------------------------------------------------------------- progress
@@ -67,9 +70,9 @@ def test_progress_is_at_most_80_columns(terminal: bool) -> None:
             fitnesses = [value, value]
             fitnesses[best] = 12345.6
             gen = generation(pop, fitnesses)
-            progress.after_episode(123_455, 1, pop)
+            progress.after_episode(state_at(123_455, 1), False)
             progress(gen)
-    progress.close(ending("all episodes spent", gen))
+    progress.close(RunState(pop), describe_ending("all episodes spent", gen))
     lines = stream.getvalue().replace("\r", "\n").splitlines()
     assert len([line for line in lines if line.strip()]) >= 10
     assert max(len(line) for line in lines) <= 80
@@ -90,7 +93,7 @@ def test_a_terminal_has_one_line_that_is_rewritten_and_a_file_one_line_a_generat
     for stream in (Terminal(), io.StringIO()):
         progress = Progress(4, stream)
         for episode in (1, 2, 3, 4):
-            progress.after_episode(episode, 10 * episode, pop)
+            progress.after_episode(state_at(episode, 10 * episode), False)
             if episode % 2 == 0:
                 progress(generation(pop, [1.0], episode=episode))
         text = stream.getvalue()
@@ -123,7 +126,7 @@ def test_the_last_line_says_how_the_run_ended(capfd: pytest.CaptureFixture[str])
     for callbacks, text in (((), "all episodes spent"), ((interrupt,), "interrupted")):
         run([OwnAgent(0, fitnesses=[4.0])], verbose=True, callbacks=callbacks)
         assert f"{text}: best fitness 4.0" in capfd.readouterr().err
-    assert ending("interrupted", None) == "interrupted: nothing was evaluated yet"
+    assert describe_ending("interrupted", None) == "interrupted: nothing was evaluated yet"
 
 
 def test_counts_and_durations_are_short() -> None:
@@ -161,16 +164,11 @@ def test_history_has_one_row_for_each_agent_and_generation(tmp_path: Path) -> No
     with logger.path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({(row["generation"], row["index"]) for row in rows}) == 9
-    for row, (gen, rec) in zip(rows, [(g, r) for g in seen for r in g.records], strict=True):
+    for row, (gen, own) in zip(rows, [(g, r) for g in seen for r in g.rows], strict=True):
         assert int(row["generation"]) == gen.number
         assert int(row["global_steps"]) == gen.global_steps
         assert int(row["train_steps"]) + int(row["eval_steps"]) == gen.global_steps
-        assert float(row["fitness"]) == rec.fitness
-        assert float(row["lr"]) == rec.hyperparameters["lr"]
-        assert int(row["batch_size"]) == rec.hyperparameters["batch_size"]
-        assert row["architecture"] == rec.architecture
-        assert row["mutation"] == (rec.mutation or "")
-        assert row["parent"] == ("" if rec.parent is None else str(rec.parent))
+        assert row == {name: "" if value is None else str(value) for name, value in own.items()}
     assert [float(row["fitness"]) for row in rows] == [f for row in fitnesses for f in row]
 
 

@@ -61,7 +61,7 @@ def test_a_mutation_never_makes_the_batch_larger_than_the_buffer() -> None:
         tournament=TournamentSelection(1, False, 4, 1, seed=1),
         mutation=mutations,
     )
-    sizes = [rec.hyperparameters["batch_size"] for generation in seen for rec in generation.records]
+    sizes = [row["batch_size"] for generation in seen for row in generation.rows]
     assert max(sizes) == 20
     assert min(sizes) < 16
 

@@ -21,7 +21,7 @@ from agilerl.data.offline_dataset import OfflineDataset
 from agilerl.errors import ConfigError, DatasetError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.training.evolution import Generation
+from agilerl.training.run import Generation
 from agilerl.training.train_offline import train
 from tests.envs import CatchEnv, CorridorEnv, PayEnv, ReachEnv
 
@@ -167,7 +167,7 @@ def test_the_population_evolves_and_the_elite_stays(walks: OfflineDataset) -> No
         callbacks=[seen.append],
     )
     assert len(fitnesses) == 6
-    assert len({rec.mutation for g in seen[1:] for rec in g.records}) > 2
+    assert len({row["mutation"] for g in seen[1:] for row in g.rows}) > 2
     assert pop[0].fitness[-1] == max(fitnesses[-1])
 
 

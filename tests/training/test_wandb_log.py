@@ -90,12 +90,10 @@ def test_every_agent_s_fitness_settings_architecture_and_mutation_are_logged(fak
     for row, values, gen in zip(rows, fitnesses, seen, strict=True):
         assert row["global_steps"] == gen.global_steps
         assert row["fitness/best"] == max(values)
-        for place, rec in enumerate(gen.records):
-            assert row[f"agent_{place}/fitness"] == values[place]
-            assert row[f"agent_{place}/mutation"] == rec.mutation
-            assert row[f"agent_{place}/architecture"] == rec.architecture
-            for name, value in rec.hyperparameters.items():
-                assert row[f"agent_{place}/{name}"] == value
+        for slot, agent in enumerate(gen.rows):
+            assert row[f"agent_{slot}/fitness"] == values[slot]
+            for name in ("mutation", "architecture", "lr", "batch_size", "learn_step"):
+                assert row[f"agent_{slot}/{name}"] == agent[name]
     assert rows[1]["agent_0/mutation"] == "elite"
     config = package.calls[0]["config"]
     assert (config["population_size"], config["max_steps"]) == (3, 3)

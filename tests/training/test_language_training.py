@@ -1,9 +1,9 @@
-"""The loop of language runs: schedule, data order, best agent, resume, evolution."""
+"""Language runs: schedule, data order, best agent, resume, evolution."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.data.language_dataset import LanguageDataset
 from agilerl.errors import CheckpointError, ConfigError
-from agilerl.training.evolution import Generation
 from agilerl.training.language_config import PopulationConfig, RunConfig, TrainConfig
-from agilerl.training.language_loop import LanguageEpisode, Schedule, check_train, endless, run
-from agilerl.training.language_state import RunState
+from agilerl.training.language_run import train_population
+from agilerl.training.language_task import LanguageTask, Schedule, check_train, endless
+from agilerl.training.run import Generation, RunObserver, RunState
 from tests.algorithms.language_cases import (
     ACTIONS,
     NET,
@@ -81,12 +81,28 @@ def evolving(size: int = 3) -> PopulationConfig:
     return PopulationConfig(size=size, tournament=2, architecture=0.5, rl_hp=0.4, parameters=0.3)
 
 
+class Watch(RunObserver):
+    """Keeps every generation, and does something at each."""
+
+    def __init__(self, act: Callable[[Generation], Any] = lambda generation: None) -> None:
+        self.seen: list[Generation] = []
+        self.act = act
+
+    def __call__(self, generation: Generation) -> None:
+        self.seen.append(generation)
+        self.act(generation)
+
+
 def trained(
-    settings: RunConfig, agents: Sequence[Any], observers: Sequence[Any] = ()
+    settings: RunConfig,
+    agents: Sequence[Any],
+    act: Callable[[Generation], Any] = lambda generation: None,
+    arena: Any = None,
 ) -> tuple[RunState, list[Generation]]:
-    seen: list[Generation] = []
-    state = run(settings, agents, dataset(), Arena(), [seen.append, *observers], verbose=False)
-    return state, seen
+    watch = Watch(act)
+    arena = Arena() if arena is None else arena
+    state = train_population(settings, agents, dataset(), arena, [watch], verbose=False)
+    return state, watch.seen
 
 
 def test_the_learning_rate_rises_and_then_falls_by_a_cosine() -> None:
@@ -101,7 +117,7 @@ def test_the_learning_rate_rises_and_then_falls_by_a_cosine() -> None:
 def test_the_schedule_reaches_the_optimiser(tmp_path: Path) -> None:
     agents = population()
     rates = []
-    trained(config(tmp_path), agents, [lambda g: rates.append(g.population[0].policy.lr)])
+    trained(config(tmp_path), agents, lambda g: rates.append(g.population[0].policy.lr))
     expected = [1e-2 * Schedule(8, 2, 0.05)(i) for i in (1, 3, 5, 7)]
     assert rates == pytest.approx(expected)
 
@@ -131,9 +147,7 @@ def test_the_best_agent_by_reward_is_kept_not_the_last(tmp_path: Path) -> None:
             games.returns = games.returns * 0 - self.turns
             return games
 
-    agents = population()
-    seen: list[Generation] = []
-    state = run(config(tmp_path), agents, dataset(), Falling(), [seen.append], verbose=False)
+    state, seen = trained(config(tmp_path), population(), arena=Falling())
     best = BC_LM.load(tmp_path / "x" / "best.pt")
     assert [g.fitnesses[0] for g in seen] == [-3, -6, -9, -12]
     assert best.learn_count == 2
@@ -153,10 +167,10 @@ def test_every_generation_counts_games_and_steps(tmp_path: Path) -> None:
 
 def test_the_run_ends_when_other_games_confirm_the_target(tmp_path: Path) -> None:
     settings = config(tmp_path, train={"target": -3.0})
-    arena, seen = Arena(), []
-    state = run(settings, population(), dataset(), arena, [seen.append], verbose=False)
+    arena = Arena()
+    state, seen = trained(settings, population(), arena=arena)
     assert [g.solved for g in seen] == [True]
-    assert state.number == 1
+    assert state.generation == 1
     assert arena.turns == 3 + 34 * 3  # 100 other games, rounded up, and then the same as before
     assert arena.hidden == 0
 
@@ -180,9 +194,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
         config(tmp_path / "a", population=pop), population(size, cls, net_config=net)
     )
     with pytest.raises(StopError):
-        trained(
-            config(tmp_path / "b", population=pop), population(size, cls, net_config=net), [stop]
-        )
+        trained(config(tmp_path / "b", population=pop), population(size, cls, net_config=net), stop)
     resumed, seen = trained(
         config(tmp_path / "b", population=pop, resume=True),
         population(size, cls, net_config=net),
@@ -198,7 +210,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
             two.steps,
             two.mut,
         )
-        assert [a.generation for a in one.lineage] == [a.generation for a in two.lineage]
     timeless = [
         [{k: v for k, v in row.items() if k != "seconds"} for row in state.history]
         for state in (whole, resumed)
@@ -214,12 +225,12 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_a_population_evolves_and_its_elite_goes_on_unchanged(tmp_path: Path) -> None:
     _, seen = trained(config(tmp_path, population=evolving(4)), population(4, ILQL))
-    labels = {record.mutation for g in seen[1:] for record in g.records}
+    labels = {row["mutation"] for g in seen[1:] for row in g.rows}
     assert "elite" in labels
     assert len(labels) > 2
     for earlier, later in pairwise(seen):
-        assert later.records[0].mutation == "elite"
-        assert later.records[0].index == earlier.best.index
+        assert later.rows[0]["mutation"] == "elite"
+        assert later.rows[0]["index"] == earlier.best.index
     kinds = {label.split()[0].split("(")[0] for label in labels if label}
     assert kinds & {"add_layer", "add_node", "add_head", "remove_layer", "remove_node"}
 
@@ -227,10 +238,10 @@ def test_a_population_evolves_and_its_elite_goes_on_unchanged(tmp_path: Path) ->
 def test_an_unchanged_child_learns_something_else_than_its_parent(tmp_path: Path) -> None:
     (parent,) = population()
     children = [parent.clone(), parent.clone(index=7)]
-    episode = LanguageEpisode(dataset(), config(tmp_path).train, 0)
+    task = LanguageTask(dataset(), Arena(), config(tmp_path).train, seed=0)
     weights = []
     for agent in (parent, *children):
-        episode(agent, 0, 0)
+        task.train_episode(agent, 0, 0)
         weights.append([p.detach().clone() for p in agent.lm.parameters()])
     same, other = (
         all(torch.equal(x, y) for x, y in zip(weights[0], child, strict=True))
@@ -245,9 +256,9 @@ def test_ctrl_c_ends_the_run_with_what_was_reached(tmp_path: Path) -> None:
         if generation.number == 1:
             raise KeyboardInterrupt
 
-    state, seen = trained(config(tmp_path), population(), [interrupt])
+    state, seen = trained(config(tmp_path), population(), interrupt)
     assert len(seen) == 2
-    assert state.number == 2
+    assert state.generation == 2
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:

@@ -1,26 +1,20 @@
-"""What ``train()`` and ``train_offline.train()`` share: everything but how an episode is spent."""
+"""The arguments that ``train()`` and ``train_offline.train()`` share, checked and put to use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
 from agilerl.threads import one_thread
-from agilerl.training.evolution import (
-    CHECK_EPISODES,
-    CountedEnv,
-    Evaluator,
-    Generation,
-    generations,
-)
-from agilerl.training.observers import Checkpoints, Observer, Progress, clock
+from agilerl.training.observers import Checkpoints, Progress
+from agilerl.training.run import Generation, Plan, RunObserver, RunState, Task, run
 from agilerl.training.wandb_log import WandbLogger
 
 #: Networks of fewer parameters are faster on one thread.
@@ -51,10 +45,18 @@ class Settings:
     wb: bool
     accelerator: Any
     seed: int | None
-    callbacks: Sequence[Observer]
+    callbacks: Sequence[Callable[[Generation], Any]]
     eval_env: Any
     eval_max_steps: int | None
     verbose: bool
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return the settings among the arguments of a ``train()``, checked."""
+        known = {field.name: arguments[field.name] for field in fields(cls)}
+        settings = cls(**{**known, "env": as_vector_env(known["env"])})
+        settings.check()
+        return settings
 
     def check(self) -> None:
         """Raise ``ConfigError`` on arguments that can't be used."""
@@ -103,6 +105,44 @@ class Settings:
         if isinstance(self.mutation, Mutations):
             self.mutation.limit("batch_size", capacity)
 
+    def task_arguments(self) -> dict[str, Any]:
+        """Return the arguments of an ``EnvironmentTask``; agents learn the environment's bounds."""
+        eval_env = self.env if self.eval_env is None else as_vector_env(self.eval_env)
+        autoreset_mode(eval_env)
+        for agent in self.pop:
+            if hasattr(agent, "bind"):
+                agent.bind(eval_env)
+        return {
+            "memory": self.memory,
+            "eval_env": eval_env,
+            "swap_channels": self.swap_channels,
+            "max_steps": self.max_steps,
+            "eval_max_steps": self.eval_max_steps or self.max_steps,
+            "evo_loop": self.evo_loop,
+            "seed": self.seed,
+        }
+
+    def run(self, task: Task) -> tuple[list[Any], list[list[float]]]:
+        """Train the population; return it as last evaluated, fittest first, and all fitnesses."""
+        state = RunState(list(self.pop), self.memory, self.tournament, self.mutation)
+        observers: list[RunObserver] = [Progress(self.n_episodes)] if self.verbose else []
+        if self.wb:
+            observers.append(WandbLogger("agilerl", self.summary()))
+        if self.checkpoint is not None:
+            observers.append(Checkpoints(self.checkpoint_path or "checkpoints", self.checkpoint))
+        plan = Plan(self.n_episodes, self.evo_epochs, self.target)
+        with suitable_threads(self.pop):
+            return run(task, state, plan, observers, self.callbacks)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the settings that a log notes."""
+        names = ("env_name", "n_episodes", "max_steps", "evo_epochs", "evo_loop", "target", "seed")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "algo": str(self.algo),
+            "population_size": len(self.pop),
+        }
+
 
 @contextmanager
 def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
@@ -116,95 +156,3 @@ def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
     dense = all(p.dim() < 4 for net in networks for p in net.parameters())
     with one_thread() if networks and small and dense else nullcontext():
         yield
-
-
-def run(
-    settings: Settings, spend_episode: Callable[[Any, int, int], int]
-) -> tuple[list[Any], list[list[float]]]:
-    """Train a population; return it as last evaluated, fittest first, and all fitnesses.
-
-    Ctrl-C ends the run with what was reached.  Another exception goes on to the caller, with the
-    population as last evaluated in its attribute ``population``.
-    """
-    s = settings
-    eval_env = as_vector_env(s.env if s.eval_env is None else s.eval_env)
-    autoreset_mode(eval_env)
-    for agent in s.pop:
-        if hasattr(agent, "bind"):
-            agent.bind(eval_env)
-    evaluator = Evaluator(
-        CountedEnv(eval_env),
-        s.swap_channels,
-        s.eval_max_steps or s.max_steps,
-        s.evo_loop,
-        s.target,
-        s.seed,
-    )
-    progress = Progress(s.n_episodes) if s.verbose else None
-    logger = WandbLogger("agilerl", _config(s)) if s.wb else None
-    watchers: list[Any] = [progress] if progress else []
-    if s.checkpoint is not None:
-        watchers.append(Checkpoints(s.checkpoint_path or "checkpoints", s.checkpoint))
-    observers = [o for o in (progress, logger) if o is not None]
-
-    def after_episode(episode: int, global_steps: int, pop: Sequence[Any]) -> None:
-        for watcher in watchers:
-            watcher.after_episode(episode, global_steps, pop)
-
-    fitnesses: list[list[float]] = []
-    last: Generation | None = None
-    end = "interrupted"
-    try:
-        with suitable_threads(s.pop):
-            for last in generations(
-                s.pop,
-                spend_episode,
-                evaluator,
-                s.n_episodes,
-                s.evo_epochs,
-                s.tournament,
-                s.mutation,
-                after_episode,
-            ):
-                fitnesses.append(list(last.fitnesses))
-                for observe in (*observers, *s.callbacks):
-                    observe(last)
-            end = "solved" if last is not None and last.solved else "all episodes spent"
-    except KeyboardInterrupt:
-        pass
-    except Exception as error:
-        error.population = ranked(last, s.pop)  # type: ignore[attr-defined]
-        error.add_note("The population as last evaluated is in this exception's .population.")
-        raise
-    finally:
-        if progress is not None:
-            progress.close(ending(end, last))
-        if logger is not None:
-            logger.close()
-    return ranked(last, s.pop), fitnesses
-
-
-def ranked(last: Generation | None, pop: Sequence[Any]) -> list[Any]:
-    """Return the population of a generation, fittest first; ``pop`` where there was none."""
-    return list(pop) if last is None else [last.population[place] for place in last.ranking]
-
-
-def ending(end: str, last: Generation | None) -> str:
-    """Return how a run ended, in lines of at most 80 columns."""
-    if last is None:
-        return f"{end}: nothing was evaluated yet"
-    line = f"{end}: best fitness {last.best_fitness:.1f}"
-    if last.check is not None:
-        line += f", {last.check:.1f} over {CHECK_EPISODES} episodes"
-    trained, tested = last.train_steps, last.eval_steps
-    took = clock(last.seconds)
-    return f"{line}\n{trained:,} training + {tested:,} evaluation steps in {took}"
-
-
-def _config(s: Settings) -> dict[str, Any]:
-    names = ("env_name", "n_episodes", "max_steps", "evo_epochs", "evo_loop", "target", "seed")
-    return {
-        **{name: getattr(s, name) for name in names},
-        "algo": str(s.algo),
-        "population_size": len(s.pop),
-    }

@@ -1,0 +1,78 @@
+"""The history of a run: one row for each agent and evaluation.
+
+A row is a dict of plain values, the same for CSV, W&B, pictures and checkpoints.  It is where
+lineage is kept: ``parent`` is the index of the agent in the generation before that this one was
+cloned from, ``mutation`` says what changed after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+#: The hyper-parameters that are noted of an agent that does not list its own.
+COMMON = ("lr", "batch_size", "learn_step")
+
+
+def rows_of(population: Sequence[Any], fitnesses: Sequence[float], counters: Row) -> list[Row]:
+    """Return the rows of a population that was just evaluated, by slot.
+
+    Args:
+        population: the agents.
+        fitnesses: theirs.
+        counters: how far the run is; every row begins with them.
+    """
+    return [
+        {
+            **counters,
+            "slot": slot,
+            "index": agent.index,
+            "parent": getattr(agent, "parent", None),
+            "mutation": getattr(agent, "mut", None),
+            "fitness": float(fitness),
+            "score": float(agent.scores[-1]) if agent.scores else None,
+            "steps": int(agent.steps[-1]),
+            "updates": getattr(agent, "learn_count", None),
+            "architecture": str(getattr(agent, "architecture", "")),
+            **hyperparameters(agent),
+        }
+        for slot, (agent, fitness) in enumerate(zip(population, fitnesses, strict=True))
+    ]
+
+
+def hyperparameters(agent: Any) -> dict[str, float]:
+    """Return the learning hyper-parameters of an agent of any kind."""
+    own = getattr(agent, "hyperparameters", None)
+    if own is None:
+        own = {name: getattr(agent, name) for name in COMMON if hasattr(agent, name)}
+    return dict(own)
+
+
+def by_generation(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the rows of each generation, in order."""
+    groups: dict[int, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(int(row["generation"]), []).append(row)
+    return list(groups.values())
+
+
+def fitness_table(rows: Iterable[Row]) -> list[list[float]]:
+    """Return ``fitnesses[generation][agent]``."""
+    return [[row["fitness"] for row in group] for group in by_generation(rows)]
+
+
+def lineage(rows: Sequence[Row], row: Row) -> list[Row]:
+    """Return the rows of an agent and its ancestors, oldest first.
+
+    Args:
+        rows: of the whole history.
+        row: of the agent.
+    """
+    line = [row]
+    for group in reversed(by_generation(rows)[: row["generation"]]):
+        before = {earlier["index"]: earlier for earlier in group}
+        younger = line[-1]  # a child has an index that nobody had in the generation before
+        line.append(before.get(younger["index"]) or before[younger["parent"]])
+    return line[::-1]

@@ -1,0 +1,354 @@
+"""A run: its state, and the one loop that drives online, offline and language training.
+
+A ``Task`` says how an agent is trained for an episode and how it is evaluated; everything else is
+here.  The loop trains, evaluates, yields a ``Generation``, and selects and mutates when resumed.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from agilerl.training.history import Row, fitness_table, rows_of
+
+#: Episodes over which a target must be reached.
+CHECK_EPISODES = 100
+
+
+class Evaluation(NamedTuple):
+    """A mean return, and the environment steps that it took."""
+
+    fitness: float
+    steps: int
+
+
+class Task(Protocol):
+    """What differs between online, offline and language training.
+
+    The same arguments give the same results, in any process.
+    """
+
+    def train_episode(self, agent: Any, episode: int, slot: int) -> int:
+        """Train ``agent`` for one episode, and return the environment steps (or games) taken."""
+        ...
+
+    def evaluate(self, agent: Any, generation: int) -> Evaluation:
+        """Evaluate ``agent``, and append its fitness to ``agent.fitness``."""
+        ...
+
+    def check(self, agent: Any, generation: int) -> Evaluation:
+        """Return the mean return over at least ``CHECK_EPISODES`` fresh episodes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run goes on, and when it evaluates and selects.
+
+    Attributes:
+        n_episodes: training episodes of each agent at most.
+        evo_epochs: episodes between evaluations.
+        target: the run ends when the best agent's mean return over fresh episodes reaches it.
+    """
+
+    n_episodes: int
+    evo_epochs: int
+    target: float | None = None
+
+
+@dataclass
+class RunState:
+    """Everything that a run is, between two episodes.
+
+    Attributes:
+        population: the agents, by slot.
+        memory: the replay buffer that they share, or None.
+        tournament: object with ``select(pop) -> (elite, new_pop)``, or None.
+        mutation: object with ``mutation(pop) -> pop``, or None.
+        seed: of every random stream that the run lends.
+        episode: training episodes that each agent has spent.
+        generation: evaluations so far.
+        train_steps: environment steps of all agents in training.
+        eval_steps: environment steps of all evaluations.
+        seconds: wall time spent.
+        evaluated: whether the population was evaluated since it last trained: it is then selected
+            from before it trains again.
+        history: one row for each agent and evaluation.
+        best_ever: a copy of the agent of the highest fitness so far.
+        best_fitness: that fitness.
+    """
+
+    population: list[Any]
+    memory: Any = None
+    tournament: Any = None
+    mutation: Any = None
+    seed: int = 0
+    episode: int = 0
+    generation: int = 0
+    train_steps: int = 0
+    eval_steps: int = 0
+    seconds: float = 0.0
+    evaluated: bool = False
+    history: list[Row] = field(default_factory=list)
+    best_ever: Any = None
+    best_fitness: float = -float("inf")
+
+    @property
+    def global_steps(self) -> int:
+        """Every environment step by any agent, evaluation included."""
+        return self.train_steps + self.eval_steps
+
+    def counters(self) -> Row:
+        """Return how far the run is, as the history notes it."""
+        names = ("generation", "episode", "global_steps", "train_steps", "eval_steps")
+        counts = {name: getattr(self, name) for name in names}
+        return {**counts, "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A population as it was evaluated, before selection.
+
+    Attributes:
+        number: of the generation, from 0.
+        episode: training episodes that each agent has spent.
+        train_steps: environment steps of all agents in training so far.
+        eval_steps: environment steps of all evaluations so far.
+        population: the agents.
+        fitnesses: their fitnesses, in the same order.
+        rows: of the history, in the same order; see ``training.history``.
+        check: the best agent's mean return over 100 fresh episodes, where its fitness touched the
+            target, else None.
+        solved: whether that reached the target.
+        seconds: wall time since the start.
+        best_ever: a copy of the agent of the highest fitness of all generations so far.
+    """
+
+    number: int
+    episode: int
+    train_steps: int
+    eval_steps: int
+    population: tuple[Any, ...]
+    fitnesses: tuple[float, ...]
+    rows: tuple[Row, ...]
+    check: float | None
+    solved: bool
+    seconds: float
+    best_ever: Any
+
+    @property
+    def global_steps(self) -> int:
+        """Every environment step by any agent, evaluation included."""
+        return self.train_steps + self.eval_steps
+
+    @property
+    def ranking(self) -> list[int]:
+        """The slots of the agents, fittest first."""
+        return fittest_first(self.fitnesses)
+
+    @property
+    def best(self) -> Any:
+        """The fittest agent."""
+        return self.population[self.ranking[0]]
+
+    @property
+    def best_fitness(self) -> float:
+        """The fitness of the fittest agent: NaN and infinity are only there if all are so."""
+        return self.fitnesses[self.ranking[0]]
+
+
+def fittest_first(fitnesses: Sequence[float]) -> list[int]:
+    """Return the slots of ``fitnesses`` from best to worst; NaN comes last."""
+    values = np.nan_to_num(np.asarray(fitnesses, float), nan=-np.inf, posinf=-np.inf)
+    return [int(i) for i in np.argsort(-values, kind="stable")]
+
+
+def train_population(task: Task, state: RunState) -> None:
+    """Let every agent spend one episode."""
+    for slot, agent in enumerate(state.population):
+        taken = task.train_episode(agent, state.episode, slot)
+        agent.steps[-1] += taken
+        state.train_steps += taken
+    state.episode += 1
+    state.evaluated = False
+
+
+def evaluate_population(task: Task, state: RunState, target: float | None) -> Generation:
+    """Evaluate every agent, record what they are, and return the generation."""
+    evaluations = [task.evaluate(agent, state.generation) for agent in state.population]
+    state.eval_steps += sum(evaluation.steps for evaluation in evaluations)
+    fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
+    best = fittest_first(fitnesses)[0]
+    check = None
+    if target is not None and fitnesses[best] >= target:
+        check, steps = task.check(state.population[best], state.generation)
+        state.eval_steps += steps
+    if np.isfinite(fitnesses[best]) and fitnesses[best] > state.best_fitness:
+        state.best_ever = copy.deepcopy(state.population[best])
+        state.best_fitness = fitnesses[best]
+    rows = rows_of(state.population, fitnesses, state.counters())
+    state.history += rows
+    state.generation += 1
+    state.evaluated = True
+    return Generation(
+        number=state.generation - 1,
+        episode=state.episode,
+        train_steps=state.train_steps,
+        eval_steps=state.eval_steps,
+        population=tuple(state.population),
+        fitnesses=fitnesses,
+        rows=tuple(rows),
+        check=check,
+        solved=check is not None and target is not None and check >= target,
+        seconds=state.seconds,
+        best_ever=state.best_ever,
+    )
+
+
+def evolve_population(state: RunState) -> None:
+    """Select parents and mutate their children: the population that trains next."""
+    for agent in state.population:
+        agent.steps.append(agent.steps[-1])
+    if state.tournament is not None:
+        _, state.population = state.tournament.select(state.population)
+    if state.mutation is not None:
+        state.population = list(state.mutation.mutation(state.population))
+    state.evaluated = False
+
+
+def generations(
+    task: Task,
+    state: RunState,
+    plan: Plan,
+    after_episode: Callable[[RunState, bool], None] = lambda state, ending: None,
+) -> Iterator[Generation]:
+    """Train a population and yield it at each evaluation; select and mutate when resumed.
+
+    The last generation that is yielded is final: it is not selected from or mutated.
+
+    Args:
+        task: how agents train and are evaluated.
+        state: of the run, changed in place.
+        plan: when to evaluate, and when to end.
+        after_episode: told the state after each episode (and its evaluation, where one is due), and
+            whether the run ends there.
+    """
+    start = time.perf_counter() - state.seconds
+    while state.episode < plan.n_episodes:
+        if state.evaluated:
+            evolve_population(state)
+        train_population(task, state)
+        state.seconds = time.perf_counter() - start
+        generation = None
+        if state.episode % plan.evo_epochs == 0:
+            generation = evaluate_population(task, state, plan.target)
+        solved = generation is not None and generation.solved
+        after_episode(state, solved or state.episode == plan.n_episodes)
+        if generation is not None:
+            yield generation
+        if solved:
+            return
+    if not state.evaluated:
+        # a longer run would not evaluate here: this is no part of the state that it goes on from
+        beyond = replace(state, history=list(state.history))
+        yield evaluate_population(task, beyond, plan.target)
+
+
+class RunObserver:
+    """What watches a run from inside: a subclass overrides what it wants to know."""
+
+    def begin(self, state: RunState) -> None:
+        """See the state before the first episode; a run that goes on has a history."""
+
+    def after_episode(self, state: RunState, ending: bool) -> None:
+        """See the state between two episodes; ``ending``: the run ends there."""
+
+    def __call__(self, generation: Generation) -> None:
+        """See a generation."""
+
+    def close(self, state: RunState, message: str) -> None:
+        """See where the run ended, and how."""
+
+
+def run(
+    task: Task,
+    state: RunState,
+    plan: Plan,
+    observers: Sequence[RunObserver] = (),
+    callbacks: Sequence[Callable[[Generation], Any]] = (),
+) -> tuple[list[Any], list[list[float]]]:
+    """Drive a run to its end; return the population as last evaluated and all fitnesses.
+
+    Ctrl-C ends the run with what was reached.  Another exception goes on to the caller, with the
+    population as last evaluated in its attribute ``population``.
+
+    Args:
+        task: how agents train and are evaluated.
+        state: of the run, changed in place.
+        plan: when to evaluate, and when to end.
+        observers: told of episodes, generations and the end.
+        callbacks: of the user, called with each generation; one that returns True ends the run.
+
+    Returns:
+        The population, fittest first, and ``fitnesses[generation][agent]``.
+    """
+    first = list(state.population)
+    for observer in observers:
+        observer.begin(state)
+    fitnesses = fitness_table(state.history)
+    last: Generation | None = None
+    ending = "interrupted"
+
+    def after_episode(state: RunState, ends: bool) -> None:
+        for observer in observers:
+            observer.after_episode(state, ends)
+
+    try:
+        for last in generations(task, state, plan, after_episode):
+            fitnesses.append(list(last.fitnesses))
+            for observer in observers:
+                observer(last)
+            answers = [callback(last) for callback in callbacks]
+            if any(answer is True for answer in answers):
+                ending = "ended by a callback"
+                break
+        else:
+            ending = "solved" if last is not None and last.solved else "all episodes spent"
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        error.population = ranked(last, first)  # type: ignore[attr-defined]
+        error.add_note("The population as last evaluated is in this exception's .population.")
+        raise
+    finally:
+        for observer in observers:
+            observer.close(state, describe_ending(ending, last))
+    return ranked(last, first), fitnesses
+
+
+def ranked(last: Generation | None, pop: Sequence[Any]) -> list[Any]:
+    """Return the population of a generation, fittest first; ``pop`` where there was none."""
+    return list(pop) if last is None else [last.population[slot] for slot in last.ranking]
+
+
+def describe_ending(ending: str, last: Generation | None) -> str:
+    """Return how a run ended, in lines of at most 80 columns."""
+    if last is None:
+        return f"{ending}: nothing was evaluated yet"
+    line = f"{ending}: best fitness {last.best_fitness:.1f}"
+    if last.check is not None:
+        line += f", {last.check:.1f} over {CHECK_EPISODES} episodes"
+    trained, tested, took = last.train_steps, last.eval_steps, clock(last.seconds)
+    return f"{line}\n{trained:,} training + {tested:,} evaluation steps in {took}"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as m:ss or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
