@@ -1,4 +1,4 @@
-"""Observations stored once, although each is the successor of one and the state of the next."""
+"""Observations stored once, where the next state of one row is the state of another."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class FrameBuffer:
         self._touched = 0
         #: where the rows of the last call are
         self._latest = np.zeros(0, np.intp)
+        #: since ``bookmark``: what was overwritten, for ``go_back``; None where there is none
+        self._overwritten: list[tuple[Array, Array, Array]] | None = None
 
     @property
     def frames(self) -> int:
@@ -51,23 +53,46 @@ class FrameBuffer:
         written = self._touched * (self._frames[0].nbytes + self._uses.itemsize)
         return int(written + self._pairs.nbytes + self._spare.nbytes)
 
-    def write(self, places: Array, filled: int, states: Array, successors: Array) -> None:
+    @property
+    def last_call(self) -> int:
+        """Rows of the last call."""
+        return len(self._latest)
+
+    def bookmark(self) -> Any:
+        """Return what ``go_back`` needs; until then, overwritten frames are set aside."""
+        self._overwritten = []
+        return self._uses.copy(), self._spare, self._touched, self._latest
+
+    def go_back(self, bookmark: Any) -> None:
+        """Put everything back to where it was at ``bookmark``."""
+        for target, numbers, values in reversed(self._overwritten or []):
+            target[numbers] = values
+        self._uses, self._spare, self._touched, self._latest = bookmark
+        self._overwritten = None
+
+    def _set(self, target: Array, numbers: Array, values: Array) -> None:
+        """Write to rows of ``target``; keep what was there where it may be asked back."""
+        if self._overwritten is not None:
+            self._overwritten.append((target, numbers, target[numbers]))
+        target[numbers] = values
+
+    def write(self, positions: Array, filled: int, states: Array, successors: Array) -> None:
         """Store a call's rows, [N, ...] each.
 
         Args:
-            places: where in the ring they go, [N], all different.
-            filled: transitions that the ring holds; places from there on are empty.
+            positions: where in the ring they go, [N], all different.
+            filled: transitions that the ring holds; positions from there on are empty.
             states: in the dtype of the buffer, or one that converts to it.
             successors: likewise.
         """
         states, successors = (
             np.ascontiguousarray(rows, self._frames.dtype) for rows in (states, successors)
         )
-        pairs = np.full((len(places), 2), -1, self._pairs.dtype)
+        pairs = np.full((len(positions), 2), -1, self._pairs.dtype)
         self._share_with_latest(pairs, states)
         shared = pairs[pairs[:, 0] >= 0, 0]
         np.add.at(self._uses, shared, 1)  # before their old transitions may let them go
-        self._release(self._pairs[places[places < filled]])
+        self._release(self._pairs[positions[positions < filled]])
         pairs[:, 1] = self._fresh(successors)
         alone = np.flatnonzero(pairs[:, 0] < 0)
         follows = alone[alone > 0]
@@ -76,12 +101,12 @@ class FrameBuffer:
         np.add.at(self._uses, pairs[follows, 0], 1)
         alone = np.flatnonzero(pairs[:, 0] < 0)
         pairs[alone, 0] = self._fresh(states[alone])
-        self._pairs[places] = pairs
-        self._latest = places
+        self._set(self._pairs, positions, pairs)
+        self._latest = positions
 
-    def take(self, places: Array, column: int) -> Array:
+    def take(self, positions: Array, column: int) -> Array:
         """Return the states (column 0) or the successors (column 1) of transitions, copied."""
-        rows: Array = self._frames.take(self._pairs[places, column], axis=0)
+        rows: Array = self._frames.take(self._pairs[positions, column], axis=0)
         return rows
 
     def _share_with_latest(self, pairs: Array, states: Array) -> None:
@@ -105,7 +130,8 @@ class FrameBuffer:
         numbers[:reused] = self._spare[left:]
         self._spare = self._spare[:left]
         self._touched += len(rows) - reused
-        self._frames[numbers] = rows
+        self._set(self._frames, numbers[:reused], rows[:reused])
+        self._frames[numbers[reused:]] = rows[reused:]
         self._uses[numbers] = 1
         return numbers
 

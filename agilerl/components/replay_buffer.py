@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,17 +12,36 @@ import torch
 
 from agilerl.components.frame_buffer import FrameBuffer, FrameColumn
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_int
-from agilerl.seeding import generator
+from agilerl.errors import CheckpointError, ConfigError, check_int
+from agilerl.seeding import generator, load_stream_state, stream_state
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Kinds of dtype that can be stored: float, int, unsigned, bool.
 NUMBERS = "fiub"
+#: Rows of the ring that are set aside at once, before they are overwritten in a view.
+BLOCK = 1024
+
+
+@dataclasses.dataclass
+class Rows:
+    """Transitions that were stored while a view of a buffer was open, oldest first.
+
+    Attributes:
+        written: how many; if that is more than the buffer holds, only the last are kept.
+        fields: their values, an array [R, ...] for each field of the buffer.
+    """
+
+    written: int = 0
+    fields: list[Array] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return how many rows were kept."""
+        return len(self.fields[0]) if self.fields else 0
 
 
 class ReplayBuffer:
-    """A ring of transitions in contiguous memory (Lin 1992).
+    """Ring replay buffer in contiguous memory (Lin 1992).
 
     Memory is reserved at the first transition, which sets the shape of each field.  Numbers are
     kept as float32; uint8 arrays (images) are kept as they are.
@@ -71,6 +92,8 @@ class ReplayBuffer:
                 "next_state_is_next_row: expected a field and its successor in field_names, 'state'"
                 f" and 'next_state' say, got {self.field_names}."
             )
+        #: while a view is open: what it needs to put the ring back
+        self._undo: _Undo | None = None
         #: for rows like those of the last call: where each value goes, its shape and its dtype
         self._plan: list[tuple[Array, tuple[int, ...], np.dtype[Any]]] = []
 
@@ -108,6 +131,8 @@ class ReplayBuffer:
         last = first + count
         if last > self.memory_size:
             return False
+        if self._undo is not None:
+            self._undo.set_aside(count)
         for (target, _, _), value in zip(plan, fields, strict=True):
             target[first:last] = value
         self.counter += count
@@ -132,6 +157,118 @@ class ReplayBuffer:
         batch = [torch.from_numpy(field.take(rows, axis=0)) for field in self._fields]
         return tuple(batch if self.device.type == "cpu" else [x.to(self.device) for x in batch])
 
+    # ------------------------------------------------------------------------- shared experience
+
+    @contextmanager
+    def view(self) -> Iterator[Rows]:
+        """Store transitions for a while only; then the ring is as it was before.
+
+        Within the block the buffer holds what it held and what is stored there, as any ring: the
+        oldest rows are overwritten, and samples draw from all of it.
+
+        Yields:
+            The rows that were stored in the block, filled in when it ends.
+        """
+        rows = Rows()
+        undo = self._undo = _Undo(self)
+        try:
+            yield rows
+        finally:
+            self._undo = None
+            rows.written = self.counter - undo.start
+            rows.fields = self.rows(max(undo.start, self.counter - self.memory_size), self.counter)
+            undo.roll_back()
+
+    def rows(self, start: int, stop: int) -> list[Array]:
+        """Return copies of the transitions number ``start`` to ``stop``, counted as ``counter``."""
+        numbers = np.arange(start, stop) % self.memory_size
+        return [column.take(numbers, axis=0) for column in self._fields]
+
+    def merge(self, parts: Sequence[Rows], counts: Sequence[Array]) -> None:
+        """Store the rows that several agents collected side by side.
+
+        They go in by vector step, then agent, then sub-environment, so that a small ring keeps the
+        last steps of all agents, and not those of the last agent.
+
+        Args:
+            parts: the rows of each agent.
+            counts: for each agent, how many rows each of its vector steps gave, [steps].
+        """
+        steps = np.concatenate(
+            [
+                np.repeat(np.arange(len(count)), count)[part.written - len(part) :]
+                for part, count in zip(parts, counts, strict=True)
+            ]
+        )
+        order = np.argsort(steps, kind="stable")[-self.memory_size :]
+        filled = [part.fields for part in parts if len(part)]
+        self.counter += sum(part.written for part in parts) - len(order)
+        if not len(order):
+            return
+        fields = [np.concatenate(columns)[order] for columns in zip(*filled, strict=True)]
+        if not self._pairs:
+            self._insert(fields)
+            return
+        ends = np.flatnonzero(np.diff(steps[order])) + 1  # frames are shared between calls
+        for rows in zip(*(np.split(column, ends) for column in fields), strict=True):
+            self._insert(list(rows))
+
+    # ------------------------------------------------------------------------------------- state
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor arguments, without device and seed."""
+        return {
+            "action_dim": self.action_dim,
+            "memory_size": self.memory_size,
+            "field_names": list(self.field_names),
+            "next_state_is_next_row": bool(self._pairs),
+        }
+
+    def state_dict(self, rows: bool = True) -> dict[str, Any]:
+        """Return everything that makes up the buffer, as tensors and plain values.
+
+        Args:
+            rows: with the transitions, oldest first; without them the state is small.
+        """
+        columns = [c for c in self._fields if isinstance(c, FrameColumn)]
+        state: dict[str, Any] = {
+            "settings": self.settings,
+            "counter": self.counter,
+            "stream": stream_state(self.rng),
+            "last_call": columns[0].frames.last_call if columns else 0,
+        }
+        if rows:
+            kept = self.rows(self.counter - len(self), self.counter)
+            state["rows"] = [torch.from_numpy(values) for values in kept]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict()`` returned, row for row.
+
+        Raises:
+            CheckpointError: if it is that of a buffer with other settings, or does not fit.
+        """
+        for name, value in self.settings.items():
+            if state["settings"].get(name) != value:
+                raise CheckpointError(
+                    f"replay buffer: {name} is {value!r}, that of the saved buffer was"
+                    f" {state['settings'].get(name)!r}; make the buffer as it was made then."
+                )
+        counter, rows = int(state["counter"]), [np.asarray(values) for values in state["rows"]]
+        held = len(rows[0]) if rows else 0
+        if held != min(counter, self.memory_size) or any(len(values) != held for values in rows):
+            raise CheckpointError(
+                f"replay buffer: expected {min(counter, self.memory_size)} rows, got {held}."
+            )
+        load_stream_state(self.rng, state["stream"])
+        self._fields, self._plan, self.counter = [], [], 0
+        ring = [np.roll(values, counter if counter > held else 0, axis=0) for values in rows]
+        call = int(state["last_call"]) or max(held, 1)  # frames are shared from call to call
+        for start in range(0, held, call):
+            self._insert([values[start : start + call] for values in ring])
+        self.counter = counter
+
     def _insert(self, values: list[Array]) -> None:
         if len(values) != len(self.field_names):
             raise ConfigError(
@@ -145,6 +282,8 @@ class ReplayBuffer:
             for name, field, value in zip(self.field_names, fields, values, strict=True)
         ]
         self._fields = fields  # only now: values that are refused reserve nothing
+        if self._undo is not None:
+            self._undo.set_aside(count)
         skip = max(0, count - self.memory_size)  # older rows of one call that would be overwritten
         first = (self.counter + skip) % self.memory_size
         head = min(count - skip, self.memory_size - first)
@@ -167,8 +306,8 @@ class ReplayBuffer:
         for names in self._pairs:
             (column, states), (_, successors) = (named[name] for name in names)
             assert isinstance(column, FrameColumn)
-            places = (first + np.arange(len(states) - skip)) % self.memory_size
-            column.frames.write(places, len(self), states[skip:], successors[skip:])
+            numbers = (first + np.arange(len(states) - skip)) % self.memory_size
+            column.frames.write(numbers, len(self), states[skip:], successors[skip:])
 
     def _reserved(self, values: list[Array]) -> list[Array | FrameColumn]:
         """Return the memory of every field, in the shape of the first transition."""
@@ -212,3 +351,45 @@ class ReplayBuffer:
         if field.dtype == np.uint8 and rows.dtype != np.uint8:
             raise ConfigError(f"{name}: expected uint8, as stored before, got {rows.dtype}.")
         return rows
+
+
+class _Undo:
+    """What it takes to put a ring back to where it was when this was made."""
+
+    def __init__(self, buffer: ReplayBuffer) -> None:
+        self.buffer = buffer
+        self.start = buffer.counter
+        self._next = self.start
+        self._blocks: list[tuple[slice, list[Array]]] = []
+        self._frames = [
+            (column.frames, column.frames.bookmark())
+            for column in buffer._fields
+            if isinstance(column, FrameColumn) and column.column == 0
+        ]
+
+    def set_aside(self, count: int) -> None:
+        """Copy the rows that the next ``count`` ones overwrite, some more at a time."""
+        size = self.buffer.memory_size
+        needed = min(self.buffer.counter + count, self.start + size)
+        while self._next < needed:
+            first = self._next % size
+            last = min(first + BLOCK, size, first + self.start + size - self._next)
+            rows = slice(first, last)
+            if self._next >= size:  # before that the ring is empty there
+                plain = [c for c in self.buffer._fields if isinstance(c, np.ndarray)]
+                self._blocks.append((rows, [column[rows].copy() for column in plain]))
+            self._next += last - first
+
+    def roll_back(self) -> None:
+        """Put the ring back."""
+        buffer = self.buffer
+        plain = [column for column in buffer._fields if isinstance(column, np.ndarray)]
+        for rows, copies in self._blocks:
+            for column, values in zip(plain, copies, strict=True):
+                column[rows] = values
+        for frames, bookmark in self._frames:
+            frames.go_back(bookmark)
+        if not self.start:
+            buffer._fields = []  # the first transition that stays sets the shapes
+        buffer.counter = self.start
+        buffer._plan = []
