@@ -8,10 +8,12 @@ same keys give the same stream in every process, and any other key gives an inde
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,8 @@ Generator = np.random.Generator
 def _sequence(seed: int | None, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
     if seed is not None:
         seed = check_int("seed", seed, minimum=0)
-    words = tuple(zlib.crc32(k.encode()) if isinstance(k, str) else int(k) for k in keys)
-    return np.random.SeedSequence(seed, spawn_key=words)
+    words = [(1, zlib.crc32(k.encode())) if isinstance(k, str) else (0, int(k)) for k in keys]
+    return np.random.SeedSequence(seed, spawn_key=tuple(itertools.chain(*words)))
 
 
 def generator(seed: int | None = None, *keys: int | str) -> Generator:
@@ -61,6 +63,35 @@ def load_stream_state(rng: np.random.Generator | torch.Generator, state: str) ->
     import torch  # processes that only step environments do without
 
     rng.set_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random streams of one episode, or one evaluation, of one agent.
+
+    Attributes:
+        seed: of the run.
+        number: of the episode or the generation.
+        slot: of the agent.
+        attempt: how often it was redone.
+    """
+
+    seed: int
+    number: int
+    slot: int
+    attempt: int = 0
+
+    def derive(self, purpose: str) -> int:
+        """Return a seed for an object that takes an integer."""
+        return derive(self.seed, purpose, self.number, self.slot, self.attempt)
+
+    def derive_shared(self, purpose: str) -> int:
+        """Return a seed that is the same for all agents."""
+        return derive(self.seed, purpose, self.number, self.attempt)
+
+    def lend(self, purpose: str, owners: Sequence[Any]) -> AbstractContextManager[None]:
+        """Let owners draw from these streams for a while; see ``lent_streams``."""
+        return lent_streams(owners, self.seed, purpose, self.number, self.slot, self.attempt)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.errors import AgileRLError, check_int
+from agilerl.training.executors import InProcess
 from agilerl.training.language_config import ILQLRunConfig, RunConfig
 from agilerl.training.language_report import History, choose_beta, data_score, report
 from agilerl.training.language_start import AnyRunConfig, start_agents
@@ -120,7 +121,8 @@ def train_population(
         own.append(WandbLogger("agilerl", asdict(config)))
     own.append(LanguageCheckpoints(config.directory))
     with torch_threads(train.threads):
-        run(LanguageTask(dataset, arena, train, config.seed), state, plan, [*own, *observers])
+        task = LanguageTask(dataset, arena, train)
+        run(task, state, plan, InProcess(), [*own, *observers])
     return state
 
 

@@ -14,9 +14,9 @@ from agilerl.errors import ConfigError, check_int
 from agilerl.hpo.hyperparameters import HyperParameter
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.seeding import derive
+from agilerl.seeding import Streams, derive
+from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 from agilerl.training.language_config import RunConfig, TrainConfig
-from agilerl.training.run import CHECK_EPISODES, Evaluation
 
 #: Ranges of hyper-parameters that only language agents have.
 RANGES: dict[str, HyperParameter] = {
@@ -69,19 +69,17 @@ class LanguageTask:
         dataset: with ``len`` and ``batches(batch_size, epoch, skip, reader)``.
         arena: a ``TokenArena`` with ``num_games``, ``turns``, ``hidden`` and ``reset(seed)``.
         train: how long, and how the learning rate goes.
-        seed: of the games of the check.
     """
 
     dataset: Any
     arena: Any
     train: TrainConfig
-    seed: int
 
-    def train_episode(self, agent: LanguageAgent, episode: int, slot: int) -> int:
-        """Train ``agent`` and return the number of games that it read."""
+    def train_episode(self, agent: LanguageAgent, memory: Any, streams: Streams) -> EpisodeResult:
+        """Train ``agent``; its steps are the games that it read."""
         train = self.train
         schedule = Schedule(train.updates, train.warm_up, train.final_lr)
-        start = episode * train.report_every
+        start = streams.number * train.report_every
         stop = min(start + train.report_every, train.updates)
         batches = endless(self.dataset, agent.batch_size, agent.steps[-1], agent.index)
         games, losses = 0, []
@@ -91,20 +89,20 @@ class LanguageTask:
             losses.append(agent.learn(batch))
             games += len(batch)
         agent.scores.append(float(np.mean(losses)))
-        return games
+        return EpisodeResult(games)
 
-    def evaluate(self, agent: LanguageAgent, generation: int) -> Evaluation:
+    def evaluate(self, agent: LanguageAgent, streams: Streams) -> Evaluation:
         """Return the mean return of the arena's games; steps are the guesses made there."""
         before = self.arena.turns
         fitness = float(agent.test(self.arena, loop=1))
         return Evaluation(fitness, self.arena.turns - before)
 
-    def check(self, agent: LanguageAgent, generation: int) -> Evaluation:
+    def check(self, agent: LanguageAgent, streams: Streams) -> Evaluation:
         """Return the mean return over at least 100 other games."""
         arena, returns = self.arena, []
         hidden, before = arena.hidden, arena.turns
         for round_ in range(-(-CHECK_EPISODES // arena.num_games)):
-            arena.reset(derive(self.seed, "check", generation, round_))
+            arena.reset(derive(streams.derive_shared("check"), round_))
             returns.append(arena.play(agent.getAction).returns)
         arena.hidden = hidden
         return Evaluation(float(np.concatenate(returns).mean()), arena.turns - before)

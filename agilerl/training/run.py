@@ -10,40 +10,14 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
+from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.seeding import Streams
+from agilerl.training.executors import CHECK_EPISODES, Executor, Task
 from agilerl.training.history import Row, fitness_table, rows_of
-
-#: Episodes over which a target must be reached.
-CHECK_EPISODES = 100
-
-
-class Evaluation(NamedTuple):
-    """A mean return, and the environment steps that it took."""
-
-    fitness: float
-    steps: int
-
-
-class Task(Protocol):
-    """What differs between online, offline and language training.
-
-    The same arguments give the same results, in any process.
-    """
-
-    def train_episode(self, agent: Any, episode: int, slot: int) -> int:
-        """Train ``agent`` for one episode, and return the environment steps (or games) taken."""
-        ...
-
-    def evaluate(self, agent: Any, generation: int) -> Evaluation:
-        """Evaluate ``agent``, and append its fitness to ``agent.fitness``."""
-        ...
-
-    def check(self, agent: Any, generation: int) -> Evaluation:
-        """Return the mean return over at least ``CHECK_EPISODES`` fresh episodes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -168,25 +142,31 @@ def fittest_first(fitnesses: Sequence[float]) -> list[int]:
     return [int(i) for i in np.argsort(-values, kind="stable")]
 
 
-def train_population(task: Task, state: RunState) -> None:
-    """Let every agent spend one episode."""
-    for slot, agent in enumerate(state.population):
-        taken = task.train_episode(agent, state.episode, slot)
-        agent.steps[-1] += taken
-        state.train_steps += taken
+def train_population(task: Task, state: RunState, executor: Executor) -> None:
+    """Let every agent spend one episode, and merge what they have seen into the buffer."""
+    streams = [Streams(state.seed, state.episode, slot) for slot in range(len(state.population))]
+    results = executor.train(task, state.population, state.memory, streams)
+    for agent, result in zip(state.population, results, strict=True):
+        agent.steps[-1] += result.steps
+        state.train_steps += result.steps
+    if type(state.memory) is ReplayBuffer:
+        state.memory.merge([r.rows for r in results], [r.counts for r in results])
     state.episode += 1
     state.evaluated = False
 
 
-def evaluate_population(task: Task, state: RunState, target: float | None) -> Generation:
+def evaluate_population(
+    task: Task, state: RunState, executor: Executor, target: float | None
+) -> Generation:
     """Evaluate every agent, record what they are, and return the generation."""
-    evaluations = [task.evaluate(agent, state.generation) for agent in state.population]
+    streams = [Streams(state.seed, state.generation, slot) for slot in range(len(state.population))]
+    evaluations = executor.evaluate(task, state.population, streams)
     state.eval_steps += sum(evaluation.steps for evaluation in evaluations)
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
     best = fittest_first(fitnesses)[0]
     check = None
     if target is not None and fitnesses[best] >= target:
-        check, steps = task.check(state.population[best], state.generation)
+        check, steps = task.check(state.population[best], streams[best])
         state.eval_steps += steps
     if np.isfinite(fitnesses[best]) and fitnesses[best] > state.best_fitness:
         state.best_ever = copy.deepcopy(state.population[best])
@@ -225,6 +205,7 @@ def generations(
     task: Task,
     state: RunState,
     plan: Plan,
+    executor: Executor,
     after_episode: Callable[[RunState, bool], None] = lambda state, ending: None,
 ) -> Iterator[Generation]:
     """Train a population and yield it at each evaluation; select and mutate when resumed.
@@ -235,6 +216,7 @@ def generations(
         task: how agents train and are evaluated.
         state: of the run, changed in place.
         plan: when to evaluate, and when to end.
+        executor: where agents train and are evaluated.
         after_episode: told the state after each episode (and its evaluation, where one is due), and
             whether the run ends there.
     """
@@ -242,11 +224,11 @@ def generations(
     while state.episode < plan.n_episodes:
         if state.evaluated:
             evolve_population(state)
-        train_population(task, state)
+        train_population(task, state, executor)
         state.seconds = time.perf_counter() - start
         generation = None
         if state.episode % plan.evo_epochs == 0:
-            generation = evaluate_population(task, state, plan.target)
+            generation = evaluate_population(task, state, executor, plan.target)
         solved = generation is not None and generation.solved
         after_episode(state, solved or state.episode == plan.n_episodes)
         if generation is not None:
@@ -256,7 +238,7 @@ def generations(
     if not state.evaluated:
         # a longer run would not evaluate here: this is no part of the state that it goes on from
         beyond = replace(state, history=list(state.history))
-        yield evaluate_population(task, beyond, plan.target)
+        yield evaluate_population(task, beyond, executor, plan.target)
 
 
 class RunObserver:
@@ -279,6 +261,7 @@ def run(
     task: Task,
     state: RunState,
     plan: Plan,
+    executor: Executor,
     observers: Sequence[RunObserver] = (),
     callbacks: Sequence[Callable[[Generation], Any]] = (),
 ) -> tuple[list[Any], list[list[float]]]:
@@ -291,6 +274,7 @@ def run(
         task: how agents train and are evaluated.
         state: of the run, changed in place.
         plan: when to evaluate, and when to end.
+        executor: where agents train and are evaluated.
         observers: told of episodes, generations and the end.
         callbacks: of the user, called with each generation; one that returns True ends the run.
 
@@ -309,7 +293,7 @@ def run(
             observer.after_episode(state, ends)
 
     try:
-        for last in generations(task, state, plan, after_episode):
+        for last in generations(task, state, plan, executor, after_episode):
             fitnesses.append(list(last.fitnesses))
             for observer in observers:
                 observer(last)

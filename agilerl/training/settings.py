@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -13,8 +15,9 @@ from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
 from agilerl.threads import one_thread
+from agilerl.training.executors import InProcess, Task
 from agilerl.training.observers import Checkpoints, Progress
-from agilerl.training.run import Generation, Plan, RunObserver, RunState, Task, run
+from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
 
 #: Networks of fewer parameters are faster on one thread.
@@ -113,18 +116,17 @@ class Settings:
             if hasattr(agent, "bind"):
                 agent.bind(eval_env)
         return {
-            "memory": self.memory,
             "eval_env": eval_env,
             "swap_channels": self.swap_channels,
             "max_steps": self.max_steps,
             "eval_max_steps": self.eval_max_steps or self.max_steps,
             "evo_loop": self.evo_loop,
-            "seed": self.seed,
         }
 
     def run(self, task: Task) -> tuple[list[Any], list[list[float]]]:
         """Train the population; return it as last evaluated, fittest first, and all fitnesses."""
-        state = RunState(list(self.pop), self.memory, self.tournament, self.mutation)
+        seed = self.drawn_seed() if self.seed is None else self.seed
+        state = RunState(list(self.pop), self.memory, self.tournament, self.mutation, seed)
         observers: list[RunObserver] = [Progress(self.n_episodes)] if self.verbose else []
         if self.wb:
             observers.append(WandbLogger("agilerl", self.summary()))
@@ -132,11 +134,18 @@ class Settings:
             observers.append(Checkpoints(self.checkpoint_path or "checkpoints", self.checkpoint))
         plan = Plan(self.n_episodes, self.evo_epochs, self.target)
         with suitable_threads(self.pop):
-            return run(task, state, plan, observers, self.callbacks)
+            return run(task, state, plan, InProcess(), observers, self.callbacks)
+
+    def drawn_seed(self) -> int:
+        """Draw a seed for a run that was given none, and say it."""
+        seed = secrets.randbelow(2**31)
+        if self.verbose:
+            print(f"seed {seed} (none was given; it repeats this run)", file=sys.stderr)
+        return seed
 
     def summary(self) -> dict[str, Any]:
         """Return the settings that a log notes."""
-        names = ("env_name", "n_episodes", "max_steps", "evo_epochs", "evo_loop", "target", "seed")
+        names = ("env_name", "n_episodes", "max_steps", "evo_epochs", "evo_loop", "target")
         return {
             **{name: getattr(self, name) for name in names},
             "algo": str(self.algo),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
-from agilerl.seeding import derive
-from agilerl.training.run import CHECK_EPISODES, Evaluation
+from agilerl.seeding import Streams
+from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,36 @@ class Exploration:
 class EnvironmentTask:
     """Evaluates agents in an environment.
 
-    All agents of a generation see the same episodes where a seed is given, so that they are
-    compared like with like.
+    All agents of a generation see the same episodes, so that they are compared like with like.
 
     Attributes:
-        memory: the replay buffer to learn from.
         eval_env: a vector environment to evaluate in.
         swap_channels: images come as [H, W, C].
         max_steps: vector steps or learn calls of a training episode.
         eval_max_steps: longest evaluation episode.
         evo_loop: evaluation episodes of each sub-environment.
-        seed: of the environment's episodes.
     """
 
-    memory: Any
     eval_env: Any
     swap_channels: bool
     max_steps: int
     eval_max_steps: int
     evo_loop: int
-    seed: int | None
 
-    def _restarted(self, *keys: int | str) -> CountedEnv:
+    def _restarted(self, seed: int) -> CountedEnv:
         env = CountedEnv(self.eval_env)
-        if self.seed is not None:
-            env.reset(seed=derive(self.seed, *keys))
+        env.reset(seed=seed)
         return env
 
-    def evaluate(self, agent: Any, generation: int) -> Evaluation:
+    def evaluate(self, agent: Any, streams: Streams) -> Evaluation:
         """Return what the agent's own ``test`` gives, which appends it to ``fitness``."""
-        env = self._restarted("evaluation", generation)
+        env = self._restarted(streams.derive_shared("evaluation"))
         fitness = agent.test(env, self.swap_channels, self.eval_max_steps, self.evo_loop)
         return Evaluation(float(fitness), env.count)
 
-    def check(self, agent: Any, generation: int) -> Evaluation:
+    def check(self, agent: Any, streams: Streams) -> Evaluation:
         """Return the mean return over 100 fresh episodes, the first of each sub-environment."""
-        env = self._restarted("check", generation)
+        env = self._restarted(streams.derive_shared("check"))
         returns = evaluate(
             lambda states: agent.getAction(states, 0),
             env,
@@ -92,27 +86,25 @@ class OnlineTask(EnvironmentTask):
     learning_starts: int
     epsilon: Exploration
 
-    def train_episode(self, agent: Any, episode: int, slot: int) -> int:
-        """Train ``agent`` and return the environment steps taken."""
-        stream, memory = self.stream, self.memory
-        epsilon = self.epsilon(episode)
-        state = stream.reset(
-            None if self.seed is None else derive(self.seed, "episode", episode, slot)
-        )
+    def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
+        """Train ``agent``; what it sees is stored in ``memory``."""
+        stream, epsilon = self.stream, self.epsilon(streams.number)
+        state = stream.reset(streams.derive("episode"))
         running = np.zeros(stream.num_envs)
         finished: list[float] = []
-        taken = 0
-        for step_index in range(episode * self.max_steps, (episode + 1) * self.max_steps):
+        counts = np.zeros(self.max_steps, int)
+        first = streams.number * self.max_steps  # learn_step counts through all episodes
+        for step_index in range(self.max_steps):
             stream.begin(agent.getAction(state, epsilon))
             enough = max(agent.batch_size, self.learning_starts)
-            if (step_index + 1) % agent.learn_step == 0 and len(memory) >= enough:
+            if (first + step_index + 1) % agent.learn_step == 0 and len(memory) >= enough:
                 agent.learn(memory.sample(agent.batch_size))
             step = stream.finish()
             state = stream.state
             fields = (step.state, step.action, step.reward, step.next_state, step.terminated)
             if not step.valid.all():
                 fields = tuple(field[step.valid] for field in fields)  # type: ignore[assignment]
-            taken += len(fields[0])
+            counts[step_index] = len(fields[0])
             if len(fields[0]):
                 memory.save2memoryVectEnvs(*fields)
             running += step.reward * step.valid
@@ -121,15 +113,15 @@ class OnlineTask(EnvironmentTask):
                 finished += running[ended].tolist()
                 running[ended] = 0.0
         agent.scores.append(float(np.mean(finished or running)))
-        return taken
+        return EpisodeResult(int(counts.sum()), counts)
 
 
 @dataclass(frozen=True)
 class OfflineTask(EnvironmentTask):
     """An episode is ``max_steps`` learn calls on samples of the data."""
 
-    def train_episode(self, agent: Any, episode: int, slot: int) -> int:
-        """Train ``agent`` and return the environment steps taken: none."""
+    def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
+        """Train ``agent``; no environment step is taken."""
         for _ in range(self.max_steps):
-            agent.learn(self.memory.sample(agent.batch_size))
-        return 0
+            agent.learn(memory.sample(agent.batch_size))
+        return EpisodeResult(0)

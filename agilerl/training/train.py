@@ -43,6 +43,11 @@ def train(
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
 
+    Episode e of an agent sees the replay buffer as it stood when episode e began, and what the
+    agent itself stores.  When all agents are done, their transitions are merged by vector step, so
+    that the order in which agents train does not matter.  A buffer that is not exactly a
+    ``ReplayBuffer`` is shared as it is: agents see at once what those before them stored.
+
     Args:
         env: a vector environment in any autoreset mode, or a single environment.
         env_name: a label.
@@ -66,7 +71,8 @@ def train(
         checkpoint_path: directory of the checkpoints, "checkpoints" if not given.
         wb: log to Weights & Biases.
         accelerator: must be None.
-        seed: of the environment's episodes, in training and in evaluation.
+        seed: of all that is drawn in training and evaluation: the environment's episodes,
+            exploration, minibatches.  None draws one, and says it.
         callbacks: each is called with every ``Generation``; one that returns True ends the run.
         eval_env: evaluate here, and not in ``env``.
         eval_max_steps: longest evaluation episode, if it is not ``max_steps``.

@@ -228,13 +228,15 @@ class BrokenEnv(PayEnv):
         ({"reward": float("-inf")}, "reward"),
     ],
 )
-def test_a_broken_env_is_a_named_error_that_loses_nothing(broken: Any, message: str) -> None:
+def test_a_broken_env_is_a_named_error_and_its_episode_is_not_stored(
+    broken: Any, message: str
+) -> None:
     memory = ReplayBuffer(2, 100, FIELDS)
     pop = [OwnAgent(0, action=1)]
     with pytest.raises(EnvError, match=message) as caught:
         train(BrokenEnv(**broken), "x", "own", pop, memory, target=None, verbose=False)
     assert caught.value.population == pop  # type: ignore[attr-defined]
-    assert len(memory) == 2  # the good steps are there, the bad one is not
+    assert len(memory) == 0
 
 
 @pytest.mark.parametrize(

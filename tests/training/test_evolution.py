@@ -94,7 +94,7 @@ def test_an_episode_is_max_steps_vector_steps_from_a_reset() -> None:
     assert env.steps_taken == 21
 
 
-def test_with_a_seed_the_environment_is_reseeded_per_episode_and_agent() -> None:
+def test_the_environment_is_reseeded_per_episode_and_agent() -> None:
     def seeds(seed: int | None) -> list[int | None]:
         env = CountingEnv()
         pop = [OwnAgent(i, fitnesses=[0.0]) for i in range(2)]
@@ -107,7 +107,9 @@ def test_with_a_seed_the_environment_is_reseeded_per_episode_and_agent() -> None
     assert len(set(training)) == 6
     assert seeds(5) == seeds(5)
     assert seeds(5) != seeds(6)
-    assert set(seeds(None)) == {None}
+    without = [seed for seed in seeds(None) if seed is not None]
+    assert len(without) >= 6, "a run without a seed draws one"
+    assert without != [seed for seed in seeds(None) if seed is not None]
 
 
 def test_all_agents_of_a_generation_are_tested_on_the_same_episodes() -> None:

@@ -16,6 +16,7 @@ from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.data.language_dataset import LanguageDataset
 from agilerl.errors import CheckpointError, ConfigError
+from agilerl.seeding import Streams
 from agilerl.training.language_config import PopulationConfig, RunConfig, TrainConfig
 from agilerl.training.language_run import train_population
 from agilerl.training.language_task import LanguageTask, Schedule, check_train, endless
@@ -238,10 +239,10 @@ def test_a_population_evolves_and_its_elite_goes_on_unchanged(tmp_path: Path) ->
 def test_an_unchanged_child_learns_something_else_than_its_parent(tmp_path: Path) -> None:
     (parent,) = population()
     children = [parent.clone(), parent.clone(index=7)]
-    task = LanguageTask(dataset(), Arena(), config(tmp_path).train, seed=0)
+    task = LanguageTask(dataset(), Arena(), config(tmp_path).train)
     weights = []
     for agent in (parent, *children):
-        task.train_episode(agent, 0, 0)
+        task.train_episode(agent, None, Streams(0, 0, 0))
         weights.append([p.detach().clone() for p in agent.lm.parameters()])
     same, other = (
         all(torch.equal(x, y) for x, y in zip(weights[0], child, strict=True))
