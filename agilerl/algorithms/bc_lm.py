@@ -11,7 +11,7 @@ from agilerl.algorithms import language_losses
 from agilerl.algorithms.language_agent import LanguageAgent, Tensor
 from agilerl.algorithms.language_tokens import Steps
 from agilerl.algorithms.trained_network import TrainedNetwork
-from agilerl.networks.gpt_reader import LogitsProcessor
+from agilerl.networks.gpt_decoding import LogitsProcessor
 
 
 class BC_LM(LanguageAgent):  # noqa: N801  # the name is the public API

@@ -16,9 +16,8 @@ from agilerl.algorithms.language_agent import LanguageAgent, Tensor
 from agilerl.algorithms.language_tokens import Steps
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.errors import CheckpointError, check_int
-from agilerl.networks.evolvable_gpt import EvolvableGPT
-from agilerl.networks.gpt_edits import normal
-from agilerl.networks.gpt_reader import LogitsProcessor
+from agilerl.networks.evolvable_gpt import EvolvableGPT, normal
+from agilerl.networks.gpt_decoding import LogitsProcessor
 from agilerl.seeding import Generator, generator
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from agilerl.errors import ConfigError, check_choice, check_int, check_keys
-from agilerl.networks.gpt_spec import GPTSpec
+from agilerl.networks.gpt import GPTSpec
 
 Tensor = torch.Tensor
 

@@ -18,7 +18,7 @@ from agilerl.devices import check_device
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lineage import Ancestor
 from agilerl.networks.evolvable_gpt import EvolvableGPT
-from agilerl.networks.gpt_reader import LogitsProcessor
+from agilerl.networks.gpt_decoding import LogitsProcessor
 from agilerl.seeding import derive, generator
 
 logger = logging.getLogger("agilerl")

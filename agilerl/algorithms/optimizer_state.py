@@ -39,7 +39,7 @@ def carry_moments(moments: dict[str, Params], edit: Edit, head: str) -> None:
     own = {name[len(head) :]: moments.pop(name) for name in list(moments) if name.startswith(head)}
     for key in {key for entry in own.values() for key in entry}:
         before = {name: entry[key] for name, entry in own.items()}
-        for name, value in edit.carry(before, True).items():
+        for name, value in edit.transfer(before, True).items():
             moments.setdefault(head + name, {})[key] = value
 
 

@@ -43,7 +43,7 @@ class OwnedNetwork:
         #: the parameters that the optimiser holds, by name
         self._held: dict[str, torch.nn.Parameter] = dict(module.named_parameters())
         for network in self.evolvables:
-            network.journal = []
+            network.pending_edits = []
 
     # --------------------------------------------------------------------------------------- parts
 
@@ -87,9 +87,11 @@ class OwnedNetwork:
 
     def follow(self) -> None:
         """Carry target and moments along with the edits made on the module since the last call."""
-        if self._alone and not self._module.journal:
+        if self._alone and not self._module.pending_edits:
             return
-        edits = [(name, edit) for name, net in self._evolvables() for edit in net.journal or ()]
+        edits = [
+            (name, edit) for name, net in self._evolvables() for edit in net.pending_edits or ()
+        ]
         if not edits:
             return
         moments, rest = self._remembered()
@@ -100,7 +102,7 @@ class OwnedNetwork:
                 target.requires_grad_(False)
             carry_moments(moments, edit, f"{prefix}.layers." if prefix else "layers.")
         for network in self.evolvables:
-            network.journal = []
+            network.pending_edits = []
         self._adopt(moments, rest)
 
     def _remembered(self) -> tuple[dict[str, Params], dict[str, Any]]:
@@ -210,7 +212,7 @@ class OwnedNetwork:
             if target is not None:
                 target.restore(state["shapes"][prefix], own)
                 target.requires_grad_(False)
-            network.journal = []
+            network.pending_edits = []
         self._module.load_state_dict(state["module"])
         if self._target is not None:
             self._target.load_state_dict(state["target"])

@@ -10,32 +10,16 @@ import torch
 
 from agilerl.errors import ConfigError, check_choice, check_keys
 from agilerl.networks.base import EvolvableNetwork
-from agilerl.networks.evolvable_cnn import EvolvableCNN
-from agilerl.networks.evolvable_mlp import EvolvableMLP
+from agilerl.networks.evolvable_cnn import CNNSpec, EvolvableCNN
+from agilerl.networks.evolvable_mlp import EvolvableMLP, MLPSpec
 
-_HEAD = (
-    "arch",
-    "h_size",
-    "activation",
-    "layer_norm",
-    "output_vanish",
-    "min_hidden_layers",
-    "max_hidden_layers",
-    "min_mlp_nodes",
-    "max_mlp_nodes",
-)
-_IMAGE = (
-    "c_size",
-    "k_size",
-    "s_size",
-    "normalize",
-    "min_cnn_layers",
-    "max_cnn_layers",
-    "min_channels",
-    "max_channels",
-)
+_HEAD = ("arch", "h_size", "activation", "layer_norm", "output_vanish")
+_IMAGE = ("c_size", "k_size", "s_size", "normalize")
 #: The keys that a net_config may have, by its ``arch``.
-NET_CONFIG_KEYS: dict[str, tuple[str, ...]] = {"mlp": _HEAD, "cnn": _HEAD + _IMAGE}
+NET_CONFIG_KEYS: dict[str, tuple[str, ...]] = {
+    "mlp": (*_HEAD, *MLPSpec.limit_names()),
+    "cnn": (*_HEAD, *_IMAGE, *CNNSpec.limit_names()),
+}
 
 
 def check_net_config(net_config: Mapping[str, Any]) -> dict[str, Any]:

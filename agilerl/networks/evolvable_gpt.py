@@ -1,28 +1,65 @@
-"""The evolvable GPT."""
+"""The evolvable GPT: its blocks, attention heads and feed-forward width may change."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from agilerl.errors import ConfigError
-from agilerl.networks import gpt_huggingface, gpt_input
-from agilerl.networks.base import Params
-from agilerl.networks.gpt_blocks import Dropout, GPTWeights, bind, last_norm, run
-from agilerl.networks.gpt_cache import KVCache, chunk_frame
-from agilerl.networks.gpt_edits import EditableGPT
-from agilerl.networks.gpt_generate import generate
-from agilerl.networks.gpt_reader import LogitsProcessor, check_decoding
-from agilerl.networks.gpt_spec import GPTSpec, check_gpt, check_head_dim, check_limits
-from agilerl.seeding import derive
+from agilerl.networks import gpt, gpt_huggingface, transfer
+from agilerl.networks.base import Edit, EditRefused, EvolvableNetwork, Params, edit, materialise
+from agilerl.networks.gpt import Block, Dropout, GPTSpec, GPTWeights, KVCache
+from agilerl.networks.gpt_decoding import LogitsProcessor, check_decoding, generate
+from agilerl.networks.transfer import Units
+from agilerl.seeding import Generator, derive
 
 Tensor = torch.Tensor
+#: Numbers of feed-forward units, and of heads, that a mutation adds or removes in every block.
+FEEDFWD_STEPS = (32, 64, 128)
+HEAD_STEPS = (1, 2)
+#: Standard deviation of GPT-2's initial weights.
+STD = 0.02
 
 
-class EvolvableGPT(EditableGPT):
+# -------------------------------------------------------------------------------- initial weights
+
+
+def initialise(rng: Generator, layer: nn.Module, spec: GPTSpec) -> None:
+    """Draw GPT-2's initial parameters of a layer, in place.
+
+    Weights are Normal(0, 0.02), those that write to the residual stream are divided by
+    ``sqrt(2 n_layer)``; biases are 0 and norms are 1.
+    """
+    if isinstance(layer, nn.LayerNorm):
+        layer.reset_parameters()
+    elif isinstance(layer, nn.Embedding):
+        normal(rng, layer.weight, STD)
+    elif isinstance(layer, Block):
+        for name, part in layer.named_children():
+            if isinstance(part, nn.Linear):
+                scale = (2 * spec.n_layer) ** -0.5 if name.endswith("_out") else 1.0
+                normal(rng, part.weight, STD * scale)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+            else:
+                initialise(rng, part, spec)
+
+
+@torch.no_grad()
+def normal(rng: Generator, out: torch.Tensor, std: float) -> torch.Tensor:
+    """Fill ``out`` with Normal(0, std) and return it."""
+    drawn = rng.standard_normal(tuple(out.shape), dtype="float32")
+    return out.copy_(torch.from_numpy(drawn)).mul_(std)
+
+
+class EvolvableGPT(EvolvableNetwork):
     """A GPT-2 whose blocks, attention heads and feed-forward width can be edited.
 
     Pre-norm transformer blocks, learned positions, and a head that is the token embedding itself
@@ -55,6 +92,8 @@ class EvolvableGPT(EditableGPT):
         ConfigError: on an argument out of its range.
     """
 
+    spec: GPTSpec
+
     def __init__(
         self,
         n_layer: int = 12,
@@ -76,24 +115,42 @@ class EvolvableGPT(EditableGPT):
         **limits: int,
     ) -> None:
         spec = GPTSpec(
-            n_layer,
-            vocab_size,
-            n_embd,
-            n_head,
-            dim_feedfwd,
-            block_size,
-            dropout,
-            activation,
-            layer_norm_eps,
-            min_layers,
-            max_layers,
-            bias,
-            check_head_dim(n_embd, n_head, head_dim),
-            **check_limits(limits),
+            n_layer=n_layer,
+            vocab_size=vocab_size,
+            n_embd=n_embd,
+            n_head=n_head,
+            dim_feedfwd=dim_feedfwd,
+            block_size=block_size,
+            dropout=dropout,
+            activation=activation,
+            layer_norm_eps=layer_norm_eps,
+            min_layers=min_layers,
+            max_layers=max_layers,
+            bias=bias,
+            head_dim=head_dim,  # type: ignore[arg-type]  # the spec puts a number for None
+            **GPTSpec.known_limits(limits),
         )
-        spec = gpt_input.check_weights(check_gpt(spec), weights)
         super().__init__(spec, device, seed, weights)
         self.drop = Dropout(int(self.rng.integers(2**62)))
+
+    def make_layers(self, spec: GPTSpec) -> Iterator[tuple[str, nn.Module]]:
+        """Yield embeddings, blocks and the last norm of ``spec``, on the meta device."""
+        return gpt.gpt_layers(spec)
+
+    def initialise(self, name: str, layer: nn.Module, spec: GPTSpec) -> None:
+        """Draw GPT-2's initial parameters of one layer from ``self.rng``, in place."""
+        initialise(self.rng, layer, spec)
+
+    def new_rows(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Draw rows of a weight as ``initialise`` does; biases are 0."""
+        if name.endswith("bias"):
+            return torch.zeros(shape)
+        return normal(self.rng, torch.empty(shape), STD)
+
+    @property
+    def rng_owners(self) -> list[Any]:
+        """The objects of this network that draw: itself, and its dropout."""
+        return [self, self.drop]
 
     def summary(self) -> str:
         """Return blocks, heads, feed-forward width and activation, ``"12x12h 3072 gelu"`` say."""
@@ -107,6 +164,107 @@ class EvolvableGPT(EditableGPT):
         twin.drop.reseed(int(twin.rng.integers(2**62)))
         return twin
 
+    # ------------------------------------------------------------------------------------- editing
+
+    @edit("layer")
+    def add_layer(self, rng: Generator | None = None) -> Edit:
+        """Put a block behind the last one that adds nothing to the residual stream yet."""
+        spec = self.spec
+        if spec.n_layer >= spec.max_layers:
+            raise EditRefused(f"{spec.n_layer} blocks are the maximum")
+        grown = replace(spec, n_layer=spec.n_layer + 1)
+        block = Block(grown)
+        materialise(block, torch.device("cpu"), torch.float32)
+        initialise(self.rng, block, grown)
+        for output in (block.attn_out, block.mlp_out):
+            nn.init.zeros_(output.weight)
+        fresh = {f"block_{spec.n_layer}.{name}": p.detach() for name, p in block.named_parameters()}
+        return Edit({}, grown, partial(transfer.add_parameters, fresh=fresh))
+
+    @edit("layer")
+    def remove_layer(self, block: int | None = None, rng: Generator | None = None) -> Edit:
+        """Take out a block: by default the one that writes least to the residual stream.
+
+        Without data at hand that is the one whose two output weights have the smallest norm (the
+        last of several).
+        """
+        spec = self.spec
+        if spec.n_layer <= spec.min_layers:
+            raise EditRefused(f"{spec.n_layer} blocks are the minimum")
+        if block is None:
+            values = self.named_tensors()
+            outputs = ("attn_out.weight", "mlp_out.weight")
+            norms = [
+                sum(float(values[f"block_{i}.{name}"].square().sum()) for name in outputs)
+                for i in range(spec.n_layer)
+            ]
+            block = min(range(spec.n_layer), key=lambda i: (norms[i], -i))
+        blocks, refusal = range(spec.n_layer), f"there is no block {block}"
+        block = self.draw(rng, blocks, block, "block", refusal)
+        drop = partial(transfer.remove_block, block=block, n_layer=spec.n_layer)
+        return Edit({"block": block}, replace(spec, n_layer=spec.n_layer - 1), drop)
+
+    @edit("node")
+    def add_node(self, numb_new_nodes: int | None = None, rng: Generator | None = None) -> Edit:
+        """Add feed-forward units to every block; the number is drawn where it is None."""
+        return self._plan_feedfwd(rng, numb_new_nodes, grow=True)
+
+    @edit("node")
+    def remove_node(self, numb_new_nodes: int | None = None, rng: Generator | None = None) -> Edit:
+        """Remove from every block the feed-forward units with the smallest outgoing weights."""
+        return self._plan_feedfwd(rng, numb_new_nodes, grow=False)
+
+    @edit("node")
+    def add_head(self, numb_new_heads: int | None = None, rng: Generator | None = None) -> Edit:
+        """Add attention heads to every block; the number is drawn where it is None."""
+        return self._plan_heads(rng, numb_new_heads, grow=True)
+
+    @edit("node")
+    def remove_head(self, numb_new_heads: int | None = None, rng: Generator | None = None) -> Edit:
+        """Remove from every block the heads with the smallest outgoing weights."""
+        return self._plan_heads(rng, numb_new_heads, grow=False)
+
+    def _plan_feedfwd(self, rng: Generator | None, count: int | None, grow: bool) -> Edit:
+        spec, size = self.spec, self.spec.dim_feedfwd
+        count = self.draw_count(
+            rng,
+            count,
+            grow,
+            field="numb_new_nodes",
+            steps=FEEDFWD_STEPS,
+            size=size,
+            limits=(spec.min_feedfwd, spec.max_feedfwd),
+            what="the feed-forward layers have {} of at {} {} units",
+        )
+        resized = replace(spec, dim_feedfwd=size + count if grow else size - count)
+        units = [
+            Units(self._rows(f"block_{i}.fc"), f"block_{i}.mlp_out.weight")
+            for i in range(spec.n_layer)
+        ]
+        return self.resized({"numb_new_nodes": count}, resized, units, count, grow)
+
+    def _plan_heads(self, rng: Generator | None, count: int | None, grow: bool) -> Edit:
+        spec, size, width = self.spec, self.spec.n_head, self.spec.head_dim
+        count = self.draw_count(
+            rng,
+            count,
+            grow,
+            field="numb_new_heads",
+            steps=HEAD_STEPS,
+            size=size,
+            limits=(spec.min_heads, spec.max_heads),
+            what="a block has {} of at {} {} heads",
+        )
+        resized = replace(spec, n_head=size + count if grow else size - count)
+        heads = [
+            Units(self._rows(f"block_{i}.qkv"), f"block_{i}.attn_out.weight", 3, width, width)
+            for i in range(spec.n_layer)
+        ]
+        return self.resized({"numb_new_heads": count}, resized, heads, count, grow)
+
+    def _rows(self, layer: str) -> tuple[str, ...]:
+        return (f"{layer}.weight", f"{layer}.bias") if self.spec.bias else (f"{layer}.weight",)
+
     # ------------------------------------------------------------------------------------- reading
 
     def forward(
@@ -116,7 +274,7 @@ class EvolvableGPT(EditableGPT):
         position_ids: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Return the logits of the next token at every place.
+        """Return the logits of the next token at every position.
 
         Args:
             ids: tokens [B, T].
@@ -143,16 +301,16 @@ class EvolvableGPT(EditableGPT):
     ) -> Tensor:
         """Return what the head reads, [B, T, n_embd]; arguments as those of ``forward``."""
         weights = self.bound()
-        ids = gpt_input.check_ids(ids, weights)
+        ids = gpt.check_ids(ids, weights)
         batch, time = ids.shape
-        gpt_input.check_length(weights, 0 if cache is None else cache.length, time, "ids")
-        mask = gpt_input.check_mask(attention_mask, ids)
-        positions = gpt_input.check_positions(position_ids, ids, time, self.spec.block_size)
+        gpt.check_length(weights, 0 if cache is None else cache.length, time, "ids")
+        mask = gpt.check_mask(attention_mask, ids)
+        positions = gpt.check_positions(position_ids, ids, time, self.spec.block_size)
         if cache is not None:
-            gpt_input.check_cache(cache, weights, batch, time)
-        frame = chunk_frame(weights, (batch, time), mask, positions, cache)
+            gpt.check_cache(cache, weights, batch, time)
+        context = gpt.pass_context(weights, (batch, time), mask, positions, cache)
         drop = self._drop if self.training and self.spec.dropout > 0 else None
-        return last_norm(weights, run(weights, ids, frame, drop))
+        return gpt.last_norm(weights, gpt.run(weights, ids, context, drop))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return the logits [..., vocab_size] of hidden states [..., n_embd]."""
@@ -167,11 +325,11 @@ class EvolvableGPT(EditableGPT):
             batch_size: rows.
             capacity: the most tokens of a row; None is ``block_size``.
         """
-        return gpt_input.new_cache(self.bound(), batch_size, capacity)
+        return gpt.new_cache(self.bound(), batch_size, capacity)
 
     def bound(self) -> GPTWeights:
-        """Return the live parameters in the form that ``gpt_blocks.run`` takes."""
-        return bind(self.spec, self.layers)
+        """Return the live parameters in the form that ``gpt.run`` takes."""
+        return gpt.bind(self.spec, self.layers)
 
     def _drop(self, x: Tensor) -> Tensor:
         dropped: Tensor = self.drop(x, self.spec.dropout)
@@ -224,9 +382,9 @@ class EvolvableGPT(EditableGPT):
             ConfigError: on arguments out of range, or a text that would not fit ``block_size``.
         """
         weights = self.bound()
-        ids = gpt_input.check_ids(idx, weights)
-        mask = gpt_input.check_mask(attention_mask, ids)
-        how = check_decoding(
+        ids = gpt.check_ids(idx, weights)
+        mask = gpt.check_mask(attention_mask, ids)
+        options = check_decoding(
             weights,
             ids.shape[1],
             max_new_tokens,
@@ -238,10 +396,10 @@ class EvolvableGPT(EditableGPT):
             length_penalty=length_penalty,
             pad_token_id=pad_token_id,
         )
-        total = ids.shape[1] + how.max_new_tokens
-        positions = gpt_input.check_positions(position_ids, ids, total, self.spec.block_size)
-        stream = self._stream(seed, generator) if how.draws else None
-        return generate(weights, ids, mask, positions, how, logits_processor, stream)
+        total = ids.shape[1] + options.max_new_tokens
+        positions = gpt.check_positions(position_ids, ids, total, self.spec.block_size)
+        stream = self._stream(seed, generator) if options.draws else None
+        return generate(weights, ids, mask, positions, options, logits_processor, stream)
 
     def _stream(self, seed: int | None, generator: torch.Generator | None) -> torch.Generator:
         """Return the generator that one call of ``generate`` draws from."""

@@ -1,25 +1,31 @@
-"""The evolvable multi-layer perceptron."""
+"""The evolvable multi-layer perceptron, and the dense layers that a CNN ends in, too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from agilerl.errors import check_int
-from agilerl.networks.base import Choice
-from agilerl.networks.dense import DenseStack, check_head
+from agilerl.errors import ConfigError, check_choice, check_int, check_sizes
+from agilerl.networks import transfer
+from agilerl.networks.activations import ACTIVATIONS
+from agilerl.networks.base import Edit, EditRefused, EvolvableNetwork, Spec, edit
+from agilerl.networks.transfer import Units
 from agilerl.seeding import Generator
 
+#: Numbers of units that a mutation adds to or removes from a dense layer.
+NODE_STEPS = (8, 16, 32)
 
-@dataclass(frozen=True)
-class MLPSpec:
-    """The shape of an MLP; fields as the arguments of ``EvolvableMLP``."""
 
-    num_inputs: int
-    num_outputs: int
+@dataclass(frozen=True, kw_only=True)
+class DenseSpec(Spec):
+    """The shape of dense hidden layers and an output layer."""
+
     hidden_size: tuple[int, ...]
     activation: str = "relu"
     output_activation: str | None = None
@@ -30,12 +36,151 @@ class MLPSpec:
     min_mlp_nodes: int = 8
     max_mlp_nodes: int = 512
 
+    def checked(self) -> dict[str, Any]:
+        """Return checked values by field; raise ``ConfigError`` on one that can't be."""
+        hidden = check_sizes("hidden_size", self.hidden_size)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        if self.output_activation is not None:
+            check_choice("output_activation", self.output_activation, ACTIVATIONS)
+        # parameters() ends in the output's bias, so no parameter may follow it
+        if self.output_activation == "prelu":
+            raise ConfigError("output_activation: 'prelu' is for hidden layers; use 'lrelu'.")
+        return {
+            "hidden_size": hidden,
+            "layer_norm": bool(self.layer_norm),
+            "output_vanish": bool(self.output_vanish),
+            **self.checked_limits(hidden_layers=[len(hidden)], mlp_nodes=hidden),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPSpec(DenseSpec):
+    """The shape of an MLP; fields as the arguments of ``EvolvableMLP``."""
+
+    num_inputs: int
+    num_outputs: int
+
+    def checked(self) -> dict[str, Any]:
+        """Return checked values by field; raise ``ConfigError`` on one that can't be."""
+        sizes = {
+            name: check_int(name, getattr(self, name)) for name in ("num_inputs", "num_outputs")
+        }
+        return {**super().checked(), **sizes}
+
+
+def with_item(sizes: tuple[int, ...], i: int, size: int) -> tuple[int, ...]:
+    """Return ``sizes`` with ``size`` at position ``i``."""
+    return (*sizes[:i], size, *sizes[i + 1 :])
+
+
+class DenseStack(EvolvableNetwork):
+    """Dense hidden layers ``linear_0, linear_1, ...`` and a last layer ``output``.
+
+    Subclasses say what the first dense layer reads, and under which names the edits that are
+    planned here are public.
+    """
+
+    spec: Any
+
+    def dense_layers(
+        self, spec: DenseSpec, num_inputs: int, num_outputs: int
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers that read ``num_inputs`` values, on the meta device."""
+        width = num_inputs
+        for i, size in enumerate(spec.hidden_size):
+            yield f"linear_{i}", nn.Linear(width, size, device="meta")
+            if spec.layer_norm:
+                yield f"norm_{i}", nn.LayerNorm(size, device="meta")
+            yield f"act_{i}", self.make_activation(spec.activation)
+            width = size
+        yield "output", nn.Linear(width, num_outputs, device="meta")
+        if spec.output_activation is not None:
+            yield "output_act", self.make_activation(spec.output_activation)
+
+    @staticmethod
+    def make_activation(name: str) -> nn.Module:
+        """Return the activation of that name, its parameters (if any) on the meta device."""
+        return nn.PReLU(device="meta") if name == "prelu" else ACTIVATIONS[name]()
+
+    def initialise(self, name: str, layer: nn.Module, spec: DenseSpec) -> None:
+        """Draw uniform weights and biases within 1/sqrt(fan in), torch's default."""
+        if isinstance(layer, nn.LayerNorm):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.PReLU):
+            layer.weight.fill_(0.25)
+        elif isinstance(layer, nn.Linear | nn.Conv2d):
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            for parameter in layer.parameters():
+                drawn = self.rng.uniform(-bound, bound, size=tuple(parameter.shape))
+                parameter.copy_(torch.from_numpy(drawn))
+            if name == "output" and spec.output_vanish:
+                layer.weight.mul_(0.1)
+
+    def new_rows(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """Draw rows as ``initialise`` does; a norm's new units have weight 1 and bias 0."""
+        layer, _, leaf = name.partition(".")
+        if layer.startswith("norm"):
+            return torch.full(shape, 1.0 if leaf == "weight" else 0.0)
+        bound = 1 / math.sqrt(self.layers.get_parameter(f"{layer}.weight")[0].numel())
+        return torch.from_numpy(self.rng.uniform(-bound, bound, size=shape))
+
+    # ---------------------------------------------------------------------------------- their edits
+
+    def plan_add_layer(self) -> Edit:
+        """Plan a hidden layer in front of the output that passes its inputs on."""
+        spec, sizes = self.spec, self.spec.hidden_size
+        if len(sizes) >= spec.max_hidden_layers:
+            raise EditRefused(f"{len(sizes)} hidden layers are the maximum")
+        identity = partial(
+            transfer.insert_identity,
+            layer=f"linear_{len(sizes)}",
+            reader="output",
+            activation=spec.activation,
+            width=sizes[-1],
+        )
+        return Edit({}, replace(spec, hidden_size=(*sizes, sizes[-1])), identity)
+
+    def plan_remove_layer(self) -> Edit:
+        """Plan to take out the last hidden layer: the output reads through its weights."""
+        spec, last = self.spec, len(self.spec.hidden_size) - 1
+        if last + 1 <= spec.min_hidden_layers:
+            raise EditRefused(f"{last + 1} hidden layers are the minimum")
+        drop = (f"linear_{last}.", f"norm_{last}.", f"act_{last}.")
+        fuse = partial(transfer.fuse, layer=f"linear_{last}", reader="output", drop=drop)
+        return Edit({}, replace(spec, hidden_size=spec.hidden_size[:-1]), fuse)
+
+    def plan_units(
+        self, rng: Generator | None, layer: int | None, count: int | None, grow: bool
+    ) -> Edit:
+        """Plan to add units to a hidden layer, or to remove the least useful ones."""
+        spec, options = self.spec, range(len(self.spec.hidden_size))
+        i = self.draw(rng, options, layer, "hidden_layer", f"there is no hidden layer {layer}")
+        size = spec.hidden_size[i]
+        count = self.draw_count(
+            rng,
+            count,
+            grow,
+            field="numb_new_nodes",
+            steps=NODE_STEPS,
+            size=size,
+            limits=(spec.min_mlp_nodes, spec.max_mlp_nodes),
+            what=f"hidden layer {i} has {{}} of at {{}} {{}} units",
+        )
+        sizes = with_item(spec.hidden_size, i, size + count if grow else size - count)
+        choice = {"hidden_layer": i, "numb_new_nodes": count}
+        layers = [f"linear_{i}", f"norm_{i}"] if spec.layer_norm else [f"linear_{i}"]
+        units = Units(
+            rows=tuple(f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")),
+            reader=f"linear_{i + 1}.weight" if i + 1 < len(sizes) else "output.weight",
+        )
+        return self.resized(choice, replace(spec, hidden_size=sizes), [units], count, grow)
+
 
 class EvolvableMLP(DenseStack):
     """A multi-layer perceptron that can grow, shrink and change its activation.
 
-    Growing leaves the outputs as they are (to the rounding of float32) without layer norm: new
-    units are not listened to at first, and a new layer passes its inputs on.  How exactly the
+    Growing leaves the outputs as they are (to the rounding of float32) without layer norm: the
+    outgoing weights of new units are zero, and a new layer is an identity.  How exactly the
     latter is possible depends on the activation, see ``agilerl.networks.activations.PASS_ON``;
     with layer norm a new layer normalises, so outputs change.
 
@@ -48,15 +193,14 @@ class EvolvableMLP(DenseStack):
         layer_norm: normalise each hidden layer before its activation.
         output_vanish: scale the output's initial weights by 0.1.
         device: where the parameters live.
-        min_hidden_layers: an edit never leaves fewer hidden layers.
-        max_hidden_layers: nor more.
-        min_mlp_nodes: nor a hidden layer with fewer units.
-        max_mlp_nodes: nor with more.  All limits are widened to include ``hidden_size``.
         seed: of the network's own random stream.
-    """
+        limits: an edit never leaves fewer hidden layers than ``min_hidden_layers`` (1), nor more
+            than ``max_hidden_layers`` (3), nor one with fewer units than ``min_mlp_nodes`` (8), nor
+            with more than ``max_mlp_nodes`` (512).  All are widened to include ``hidden_size``.
 
-    LAYER_EDITS = ("add_layer", "remove_layer")
-    NODE_EDITS = ("add_node", "remove_node")
+    Raises:
+        ConfigError: on an argument out of its range.
+    """
 
     spec: MLPSpec
 
@@ -70,29 +214,23 @@ class EvolvableMLP(DenseStack):
         layer_norm: bool = False,
         output_vanish: bool = True,
         device: str | torch.device = "cpu",
-        min_hidden_layers: int = 1,
-        max_hidden_layers: int = 3,
-        min_mlp_nodes: int = 8,
-        max_mlp_nodes: int = 512,
         seed: int | None = None,
+        **limits: int,
     ) -> None:
         spec = MLPSpec(
-            check_int("num_inputs", num_inputs),
-            check_int("num_outputs", num_outputs),
-            hidden_size,  # type: ignore[arg-type]  # checked below
-            activation,
-            output_activation,
-            bool(layer_norm),
-            bool(output_vanish),
-            min_hidden_layers,
-            max_hidden_layers,
-            min_mlp_nodes,
-            max_mlp_nodes,
+            num_inputs=num_inputs,
+            num_outputs=num_outputs,
+            hidden_size=hidden_size,  # type: ignore[arg-type]  # the spec makes a tuple of it
+            activation=activation,
+            output_activation=output_activation,
+            layer_norm=layer_norm,
+            output_vanish=output_vanish,
+            **MLPSpec.known_limits(limits),
         )
-        super().__init__(replace(spec, **check_head(spec)), device, seed)
+        super().__init__(spec, device, seed)
 
-    def make_layers(self, spec: MLPSpec) -> dict[str, nn.Module]:
-        """Return the dense layers of ``spec``."""
+    def make_layers(self, spec: MLPSpec) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the dense layers of ``spec``."""
         return self.dense_layers(spec, spec.num_inputs, spec.num_outputs)
 
     def forward(self, x: torch.Tensor, extra: torch.Tensor | None = None) -> torch.Tensor:
@@ -111,30 +249,32 @@ class EvolvableMLP(DenseStack):
         """Return the hidden sizes and the activation, ``"64-64 relu"`` say."""
         return "-".join(map(str, self.spec.hidden_size)) + f" {self.spec.activation}"
 
-    def add_layer(self, rng: Generator | None = None) -> Choice | None:
+    @edit("layer")
+    def add_layer(self, rng: Generator | None = None) -> Edit:
         """Put a hidden layer that passes its inputs on in front of the output."""
-        return self.edit("add_layer", rng)
+        return self.plan_add_layer()
 
-    def remove_layer(self, rng: Generator | None = None) -> Choice | None:
+    @edit("layer")
+    def remove_layer(self, rng: Generator | None = None) -> Edit:
         """Take out the last hidden layer; the output reads through its weights."""
-        return self.edit("remove_layer", rng)
+        return self.plan_remove_layer()
 
+    @edit("node")
     def add_node(
         self,
         hidden_layer: int | None = None,
         numb_new_nodes: int | None = None,
         rng: Generator | None = None,
-    ) -> Choice | None:
-        """Add units to a hidden layer; what is None is drawn.  Return the choice made."""
-        return self.edit("add_node", rng, hidden_layer=hidden_layer, numb_new_nodes=numb_new_nodes)
+    ) -> Edit:
+        """Add units to a hidden layer; what is None is drawn."""
+        return self.plan_units(rng, hidden_layer, numb_new_nodes, grow=True)
 
+    @edit("node")
     def remove_node(
         self,
         hidden_layer: int | None = None,
         numb_new_nodes: int | None = None,
         rng: Generator | None = None,
-    ) -> Choice | None:
-        """Remove the units of a hidden layer that are listened to least."""
-        return self.edit(
-            "remove_node", rng, hidden_layer=hidden_layer, numb_new_nodes=numb_new_nodes
-        )
+    ) -> Edit:
+        """Remove the units of a hidden layer whose outgoing weights are smallest."""
+        return self.plan_units(rng, hidden_layer, numb_new_nodes, grow=False)

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 
 from agilerl.errors import ConfigError, check_choice, check_int, check_keys
 from agilerl.networks.base import Params
-from agilerl.networks.gpt_spec import GPTSpec
+from agilerl.networks.gpt import GPTSpec
 
 CONFIG = "config.json"
-SAFE, SHARDS, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+#: Weight files, in the order of preference: one or several (shards), pickles last.
+WEIGHTS = ("model.safetensors", "model-*.safetensors", "pytorch_model.bin", "pytorch_model-*.bin")
 #: Our names of the layers of a block, and theirs.
 LAYERS = {
     "norm_1": "ln_1",
@@ -68,8 +69,8 @@ def names(n_layer: int, bias: bool) -> dict[str, tuple[str, bool]]:
         table[f"norm.{leaf}"] = (f"ln_f.{leaf}", False)
         for i in range(n_layer):
             for ours, theirs in LAYERS.items():
-                turned = leaf == "weight" and "c_" in theirs
-                table[f"block_{i}.{ours}.{leaf}"] = (f"h.{i}.{theirs}.{leaf}", turned)
+                transposed = leaf == "weight" and "c_" in theirs
+                table[f"block_{i}.{ours}.{leaf}"] = (f"h.{i}.{theirs}.{leaf}", transposed)
     return table
 
 
@@ -79,76 +80,47 @@ def names(n_layer: int, bias: bool) -> dict[str, tuple[str, bool]]:
 def read(name_or_path: str | PathLike[str], changes: Mapping[str, Any]) -> tuple[Any, Params]:
     """Return the arguments of ``EvolvableGPT`` and its weights; see ``from_pretrained``."""
     check_keys("from_pretrained", changes, CHANGES)
-    files = find(name_or_path)
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = download(str(name_or_path))
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"name_or_path: there is no {CONFIG} in {folder}; put the model's there.")
     try:
-        config = json.loads(files[0].read_text("utf-8"))
+        config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{files[0]}: expected a JSON object; {error}.") from error
+        raise ConfigError(f"{path}: expected a JSON object; {error}.") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{files[0]}: expected a JSON object, got {type(config).__name__}.")
+        raise ConfigError(f"{path}: expected a JSON object, got {type(config).__name__}.")
     shape = {**arguments(config), **changes}
     if "dropout" not in shape:
         shape["dropout"] = one_dropout(config)
-    return shape, convert(load(files[1:]), check_int("n_layer", shape["n_layer"]))
+    return shape, convert(load(folder), check_int("n_layer", shape["n_layer"]))
 
 
-def find(name_or_path: str | PathLike[str]) -> list[Path]:
-    """Return the paths of the configuration and of the weights."""
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        return download(str(name_or_path))
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"name_or_path: there is no {CONFIG} in {folder}; put the model's there.")
-    if (folder / SAFE).is_file():
-        return [folder / CONFIG, folder / SAFE]
-    if (folder / SHARDS).is_file():
-        return [folder / CONFIG, *(folder / part for part in shards(folder / SHARDS))]
-    if (folder / PICKLED).is_file():
-        return [folder / CONFIG, folder / PICKLED]
-    raise ConfigError(
-        f"name_or_path: there are no weights in {folder}; put the model's {SAFE} (or {PICKLED})"
-        " there."
-    )
-
-
-def shards(index: Path) -> list[str]:
-    """Return the names of the files that an index of sharded weights lists."""
+def download(name: str) -> Path:
+    """Return the folder of a hub model's configuration and weights, in the hub's local cache."""
     try:
-        parts = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{index}: expected a 'weight_map' from names to files.") from error
-    if any(not isinstance(part, str) or Path(part).name != part for part in parts):
-        raise ConfigError(f"{index}: expected names of files beside it, got {parts}.")
-    return parts
+        from huggingface_hub import snapshot_download
 
-
-def download(name: str) -> list[Path]:
-    """Return the paths of a hub model's files, from the local cache or the network."""
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-        def fetch(file: str) -> Path:
-            return Path(hf_hub_download(name, file))
-
-        config = fetch(CONFIG)
-        try:
-            return [config, fetch(SAFE)]
-        except LocalEntryNotFoundError:  # no network, which is no proof that there is no such file
-            raise
-        except EntryNotFoundError:
-            pass
-        try:
-            return [config, *map(fetch, shards(fetch(SHARDS)))]
-        except EntryNotFoundError:
-            return [config, fetch(PICKLED)]
+        for kind in (WEIGHTS[:2], WEIGHTS[2:]):  # pickles only where there is nothing else
+            folder = Path(snapshot_download(name, allow_patterns=[CONFIG, *kind]))
+            if weight_files(folder):
+                break
+        return folder
     except Exception as error:
         raise ConfigError(
             f"name_or_path: {name!r} is no directory, and the Hugging Face hub did not give it"
             f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
-            f" Without a network, put the model's {CONFIG} and {SAFE} into a directory and pass"
-            " its path."
+            f" Without a network, put the model's {CONFIG} and {WEIGHTS[0]} into a directory and"
+            " pass its path."
         ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of the first kind of ``WEIGHTS`` that ``folder`` holds."""
+    kinds = (sorted(folder.glob(pattern)) for pattern in WEIGHTS)
+    return next((files for files in kinds if files), [])
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,10 +158,13 @@ def one_dropout(config: Mapping[str, Any]) -> Any:
     return three.pop()
 
 
-def load(files: list[Path]) -> Params:
-    """Return the tensors of weight files, by name; pickles are read as tensors only."""
+def load(folder: Path) -> Params:
+    """Return the tensors of the weight files in ``folder``, by name.
+
+    Pickles are read as tensors only: nothing in them is run.
+    """
     tensors: Params = {}
-    for path in files:
+    for path in weight_files(folder):
         try:
             if path.suffix == ".safetensors":
                 tensors.update(load_file(path))
@@ -197,6 +172,11 @@ def load(files: list[Path]) -> Params:
                 tensors.update(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise ConfigError(f"{path}: expected the weights of a model; {error}.") from error
+    if not tensors:
+        raise ConfigError(
+            f"name_or_path: there are no weights in {folder}; put the model's {WEIGHTS[0]} (or"
+            f" {WEIGHTS[2]}) there."
+        )
     return tensors
 
 
@@ -222,8 +202,8 @@ def convert(tensors: Params, n_layer: int) -> Params:
     if missing := sorted(known - theirs.keys()):
         raise ConfigError(f"weights: GPT-2 also has {', '.join(missing[:5])}; the file is cut.")
     return {
-        ours: theirs[their].t() if turned and theirs[their].dim() == 2 else theirs[their]
-        for ours, (their, turned) in table.items()
+        ours: theirs[their].t() if transposed and theirs[their].dim() == 2 else theirs[their]
+        for ours, (their, transposed) in table.items()
     }
 
 
@@ -249,10 +229,10 @@ def write(spec: GPTSpec, values: Params) -> Any:
     with torch.device("meta"):
         model = GPT2LMHeadModel(configuration(spec, their_activation))
     theirs = {}
-    for ours, (their, turned) in names(spec.n_layer, bias=True).items():
+    for ours, (their, transposed) in names(spec.n_layer, bias=True).items():
         # without biases (a norm's, too) they are zero
         value = values[ours] if ours in values else zeros_for(ours, values)
-        theirs[f"transformer.{their}"] = (value.t() if turned else value).clone().contiguous()
+        theirs[f"transformer.{their}"] = (value.t() if transposed else value).clone().contiguous()
     theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
     model.load_state_dict(theirs, assign=True)
     model.tie_weights()

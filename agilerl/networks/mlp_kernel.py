@@ -14,6 +14,7 @@ anew, or steps aside for autograd.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any, NamedTuple, TypeGuard
@@ -23,7 +24,6 @@ import torch
 from torch import nn
 
 from agilerl.networks.evolvable_mlp import EvolvableMLP
-from agilerl.networks.kernel_activations import KERNEL_ACTIVATIONS, Activation, prelu
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,6 +36,90 @@ TRAINED = attrgetter("requires_grad")
 #: Where the hooks of a parameter are kept, of each kind.
 TENSOR_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 DTYPES = (torch.float32, torch.float64)
+
+
+# -------------------------------------------------------------------------------------- activations
+
+
+class Activation(NamedTuple):
+    """An activation of arrays, in place where it can be; None is the identity.
+
+    Its gradient is a function of the gradient above it and of its output, or of its input where
+    ``keeps_input``.
+    """
+
+    value: Callable[[Array], Array] | None
+    gradient: Callable[[Array, Array], Array] | None
+    keeps_input: bool = False
+
+
+def by_torch(value: Any, gradient: Any, keeps_input: bool = False) -> Activation:
+    """Return an activation that torch computes, on the arrays' own memory."""
+    view = torch.from_numpy
+    return Activation(
+        lambda z: value(view(z)).numpy(),
+        lambda grad, kept: gradient(view(grad), view(kept)).numpy(),
+        keeps_input,
+    )
+
+
+class Relu:
+    """Rectifies in place: the larger of two arrays, as NumPy is slow where one is a number."""
+
+    def __init__(self) -> None:
+        self.zeros = np.zeros(0, np.float32)
+
+    def __call__(self, z: Array) -> Array:
+        """Return ``z``, its negative values set to 0."""
+        if self.zeros.size < z.size or self.zeros.dtype != z.dtype:
+            self.zeros = np.zeros(z.size, z.dtype)
+        rectified: Array = np.maximum(z, self.zeros[: z.size].reshape(z.shape), out=z)
+        return rectified
+
+
+def _relu_gradient(grad: Array, y: Array) -> Array:
+    gradient: Array = grad * (y > 0)
+    return gradient
+
+
+def _softsign_gradient(grad: Tensor, z: Tensor) -> Tensor:
+    return grad / (z.abs() + 1).square()
+
+
+def prelu(slope: Tensor) -> Activation:
+    """Return PReLU with its parameter [1]; the kernel sees to the parameter's gradient."""
+    return by_torch(
+        lambda z: torch.prelu(z, slope),
+        lambda grad, z: _aten._prelu_kernel_backward(grad, z, slope)[0],
+        keeps_input=True,
+    )
+
+
+KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
+    None: Activation(None, None),
+    "linear": Activation(None, None),
+    "relu": Activation(Relu(), _relu_gradient),
+    "tanh": by_torch(torch.tanh_, _aten.tanh_backward),
+    "sigmoid": by_torch(torch.sigmoid_, _aten.sigmoid_backward),
+    "elu": by_torch(
+        nn.functional.elu_,
+        lambda grad, y: _aten.elu_backward(grad, 1.0, 1.0, 1.0, True, y),
+    ),
+    "lrelu": by_torch(
+        lambda z: nn.functional.leaky_relu_(z, 0.01),
+        lambda grad, y: _aten.leaky_relu_backward(grad, y, 0.01, True),
+    ),
+    "gelu": by_torch(nn.functional.gelu, _aten.gelu_backward, keeps_input=True),
+    "softplus": by_torch(
+        nn.functional.softplus,
+        lambda grad, z: _aten.softplus_backward(grad, z, 1.0, 20.0),
+        keeps_input=True,
+    ),
+    "softsign": by_torch(nn.functional.softsign, _softsign_gradient, keeps_input=True),
+}
+
+
+# ----------------------------------------------------------------------------------- shared memory
 
 
 def hooks_of(module: nn.Module, way: str = "forward") -> list[dict[int, Any]]:
@@ -171,7 +255,7 @@ class Layer(NamedTuple):
     """
 
     weight: Array
-    turned: Array
+    weight_t: Array
     bias: Array
     activation: Activation
     weight_grad: Array | None
@@ -200,7 +284,7 @@ class MLPKernel:
             self.layers.append(
                 Layer(
                     weight=arrays[f"{linear}.weight"],
-                    turned=arrays[f"{linear}.weight"].T,
+                    weight_t=arrays[f"{linear}.weight"].T,
                     bias=arrays[f"{linear}.bias"],
                     activation=prelu(views[slope]) if slope in views else KERNEL_ACTIVATIONS[name],
                     weight_grad=array_grads.get(f"{linear}.weight"),
@@ -233,7 +317,7 @@ class MLPKernel:
         for layer in self.layers:
             value, _, keeps_input = layer.activation
             inputs = x
-            z = x = np.dot(inputs, layer.turned)
+            z = x = np.dot(inputs, layer.weight_t)
             np.add(z, layer.bias, out=z)
             if value is not None:
                 x = value(z)

@@ -50,13 +50,13 @@ class LanguageCheckpoints(RunObserver):
 
 def _dropout_state(agent: Any) -> str:
     """Return the state of the stream that dropout draws from; checkpoints leave it out."""
-    state = agent.lm.drop.generator.get_state().cpu().numpy()
+    state = agent.lm.drop.rng.get_state().cpu().numpy()
     return base64.b64encode(state.tobytes()).decode()
 
 
 def _restore_dropout(agent: Any, text: str) -> None:
     state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
-    agent.lm.drop.generator.set_state(state)
+    agent.lm.drop.rng.set_state(state)
 
 
 def save_state(state: RunState, directory: Path) -> None:

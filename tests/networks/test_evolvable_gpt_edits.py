@@ -189,7 +189,7 @@ def test_adam_and_target_follow_every_edit(method: str) -> None:
     assert [id(p) for p in trained.optimizer.param_groups[0]["params"]] == [
         id(p) for p in net.parameters()
     ]
-    after, expected = moments(trained), edit.carry(before, True)
+    after, expected = moments(trained), edit.transfer(before, True)
     assert after.keys() == expected.keys()
     assert all(torch.equal(after[name], expected[name]) for name in after)
     assert trained.target.spec == net.spec

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agilerl.networks.activations import ACTIVATIONS, MUTABLE
+from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.seeding import generator
 from tests.networks.conformance import (
     CASES,
@@ -105,6 +106,26 @@ def test_where_an_activation_makes_exactness_impossible_the_change_is_bounded(
         assert change < bound
 
 
+#: The same after five new layers on top of each other: they hardly add up.
+STACKED = {"relu": 0.0, "linear": 0.0, "elu": 5e-6, "lrelu": 5e-6, "prelu": 5e-6}
+STACKED |= {"gelu": 1e-5, "softplus": 3e-5, "tanh": 0.005, "sigmoid": 0.005, "softsign": 0.01}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_stack_of_five_new_layers_stays_within_its_bound(
+    case: NetworkCase, activation: str
+) -> None:
+    """The numbers stand in the comment of ``activations.PASS_ON``."""
+    for seed in range(3):
+        net = weigh(case.make(activation=activation, max_hidden_layers=9), seed)
+        before = case.outputs(net)
+        for _ in range(5):
+            net.edit("add_layer" if isinstance(net, EvolvableMLP) else "add_mlp_layer")
+        change = (case.outputs(net) - before).norm() / before.norm()
+        assert change <= STACKED[activation]
+
+
 @pytest.mark.parametrize("method", ["add_node", "add_mlp_node", "add_cnn_channel"])
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_new_units_are_alive_they_learn(method: str, layer_norm: bool) -> None:
@@ -126,7 +147,7 @@ def test_apply_is_that_of_torch_modules(case: NetworkCase) -> None:
     network, seen = case.make(), []
     network.apply(seen.append)
     assert set(seen) == set(network.modules())
-    assert network.journal is None
+    assert network.pending_edits is None
 
 
 def test_output_vanish_scales_the_last_layers_initial_weights_by_a_tenth() -> None:
