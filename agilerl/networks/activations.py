@@ -39,12 +39,12 @@ class Linearised:
 
 
 #: x is itself an output of the same activation.  ReLU and linear pass it on exactly.  Shifted
-#: into their linear part, ELU (x > -1), leaky ReLU and PReLU (x > -1), GELU (x > -0.17) and softplus
-#: (x > 0) do so to the rounding of float32.  Those that saturate are linear near zero only: x in
-#: (-1, 1) is bent by about 0.3 % (tanh), 1 % (sigmoid, x in (0, 1)) and 2 % (softsign).  In a stack
-#: of five such layers the next ones see values that are small or shifted already, so that errors
-#: hardly add up: outputs change by at most 5e-6 of their size (ELU, leaky ReLU, PReLU), 1e-5 (GELU),
-#: 3e-5 (softplus), 0.5 % (tanh, sigmoid) and 1 % (softsign).
+#: into their linear part, ELU, leaky ReLU, PReLU (x > -1), GELU (x > -0.17) and softplus (x > 0) do
+#: so to the rounding of float32.  Those that saturate are linear near zero only: x in (-1, 1) is
+#: bent by about 0.3 % (tanh), 1 % (sigmoid, x in (0, 1)) and 2 % (softsign).  In a stack of such
+#: layers the next ones see values that are small or shifted already, so errors hardly add up: five
+#: change the outputs by at most 5e-6 of their size (ELU, leaky ReLU, PReLU), 1e-5 (GELU), 3e-5
+#: (softplus), 0.5 % (tanh, sigmoid) and 1 % (softsign).
 PASS_ON: dict[str, Linearised] = {
     "relu": Linearised(),
     "linear": Linearised(),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ logger = logging.getLogger("agilerl")
 
 Choice = dict[str, Any]
 
-_parameter_limit: ContextVar[float] = ContextVar("parameter_limit", default=math.inf)
+_parameter_limit: ContextVar[int | None] = ContextVar("parameter_limit", default=None)
 
 
 # ------------------------------------------------------------------------------------------- shapes
@@ -404,15 +403,16 @@ class EvolvableNetwork(nn.Module, ABC):
 
     def _on_meta(self, spec: Any) -> nn.ModuleDict:
         """Return the layers of ``spec`` on the meta device."""
-        layers, count, limit = {}, 0, _parameter_limit.get()
+        layers, left = {}, _parameter_limit.get()
         for name, layer in self.make_layers(spec):
             layers[name] = layer
-            count += sum(p.numel() for p in layer.parameters())
-            if count > limit:
-                raise ConfigError(
-                    f"network: it would have more than {limit:,} parameters, out of all proportion"
-                    " to the weights that are stored for it."
-                )
+            if left is not None:
+                left -= sum(p.numel() for p in layer.parameters())
+                if left < 0:
+                    raise ConfigError(
+                        f"network: it would have more than {_parameter_limit.get():,} parameters,"
+                        " out of all proportion to the weights that are stored for it."
+                    )
         return nn.ModuleDict(layers)
 
     def _install(self, spec: Any, values: Params, device: torch.device, dtype: torch.dtype) -> None:

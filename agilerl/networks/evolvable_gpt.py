@@ -72,7 +72,7 @@ class EvolvableGPT(EvolvableNetwork):
         n_embd: width of the residual stream, E below.
         n_head: attention heads of each block.
         dim_feedfwd: width of the feed-forward layer, the same in all blocks.
-        block_size: the most tokens of a text, padding included.
+        block_size: the most tokens of a sequence, padding included.
         dropout: probability, of embeddings, attention weights and block outputs alike.
         activation: of the feed-forward layers, a name from ``GPT_ACTIVATIONS``; ``"gelu"`` is
             GPT-2's tanh approximation.
@@ -278,8 +278,8 @@ class EvolvableGPT(EvolvableNetwork):
 
         Args:
             ids: tokens [B, T].
-            attention_mask: [B, T], 1 for real tokens and 0 for padding, which may stand left or
-                right; None if all are real.  Logits at padding mean nothing.
+            attention_mask: [B, T], 1 for real tokens and 0 for padding, left or right; None if
+                all are real.  Logits at padding mean nothing.
             position_ids: [T] or [B, T] in [0, block_size); None counts each row's real tokens.
             cache: of ``new_cache``; ``ids`` continue what it holds, and are added to it.
 
@@ -354,7 +354,7 @@ class EvolvableGPT(EvolvableNetwork):
         seed: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue texts; dropout is off, and the training mode stays as it is.
+        """Continue sequences; dropout is off, and the training mode stays as it is.
 
         Args:
             idx: prompts [B, T].
@@ -362,24 +362,24 @@ class EvolvableGPT(EvolvableNetwork):
             temperature: the logits are divided by it; 0 takes the likeliest token.
             top_k: draw from the k likeliest tokens only.
             top_p: draw from the fewest tokens whose probability adds up to this.
-            attention_mask: [B, T], 0 at padding, which may stand left or right.
-            eos_token_id: token (or tokens) that ends a text.
-            num_beams: more than one searches the likeliest text with so many beams; nothing is
+            attention_mask: [B, T], 0 at padding, left or right.
+            eos_token_id: token (or tokens) that ends a sequence.
+            num_beams: more than one searches the likeliest sequence with so many beams; nothing is
                 drawn then.
             logits_processor: ``(ids [B, t], logits [B, V], hidden [B, E]) -> logits``, called for
                 every new token before temperature, top_k and top_p; -inf forbids a token.
             length_penalty: beams are ranked by log-probability / length ** length_penalty.
-            pad_token_id: fills texts that end early; None is the (first) end token.
+            pad_token_id: fills sequences that end early; None is the (first) end token.
             position_ids: of prompt and new tokens, [T + max_new_tokens] or [B, ...]; None counts.
             seed: of this call's draws; None draws on the network's own stream.
             generator: to draw from in place of a seed.
 
         Returns:
             Prompts and continuations, [B, T + n]; n is less than ``max_new_tokens`` where all
-            texts end before.
+            sequences end before.
 
         Raises:
-            ConfigError: on arguments out of range, or a text that would not fit ``block_size``.
+            ConfigError: on arguments out of range, or a sequence that would not fit ``block_size``.
         """
         weights = self.bound()
         ids = gpt.check_ids(idx, weights)

@@ -38,7 +38,7 @@ class DecodingOptions:
         return self.temperature > 0 and self.num_beams == 1
 
     def ends(self, tokens: Tensor) -> Tensor | None:
-        """Return which of ``tokens`` end a text; None where no token does."""
+        """Return which of ``tokens`` end a sequence; None where no token does."""
         if not self.eos:
             return None
         if len(self.eos) == 1:
@@ -109,7 +109,7 @@ class DecodingState:
         position_ids: [1 or B, T + new tokens] or None.
         options: arguments of ``generate``.
         processor: of the logits, or None.
-        out: [B, T + new tokens], where the prompts stand already.
+        out: [B, T + new tokens], which begins with the prompts.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class DecodingState:
     ) -> None:
         self.weights, self.processor, self.out = weights, processor, out
         self.position_ids = position_ids
-        #: Rows that count for nothing (a beam of probability zero), whatever stands in them.
+        #: Rows that count for nothing (a beam of probability zero), whatever their tokens.
         self.dead: Tensor | None = None
         batch, time = ids.shape
         self.cache = KVCache(weights, batch, time + options.max_new_tokens)

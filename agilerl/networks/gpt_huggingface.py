@@ -124,7 +124,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``EvolvableGPT`` that a GPT-2 configuration stands for."""
+    """Return the arguments of ``EvolvableGPT`` that describe a GPT-2 configuration."""
     for field, needed in FIXED.items():
         if config.get(field, needed) != needed:
             raise ConfigError(

@@ -122,9 +122,9 @@ KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
 # ----------------------------------------------------------------------------------- shared memory
 
 
-def hooks_of(module: nn.Module, way: str = "forward") -> list[dict[int, Any]]:
-    """Return where the hooks of a module and its parts are kept, those of one way."""
-    names = (f"_{way}_hooks", f"_{way}_pre_hooks")
+def hooks_of(module: nn.Module, direction: str = "forward") -> list[dict[int, Any]]:
+    """Return the dicts that hold the hooks of a module and its parts, of one direction."""
+    names = (f"_{direction}_hooks", f"_{direction}_pre_hooks")
     return [getattr(part, name) for part in module.modules() for name in names]
 
 
@@ -265,7 +265,7 @@ class Layer(NamedTuple):
 
 
 class MLPKernel:
-    """The verbs of one plain MLP, on arrays in the memory of its torch modules."""
+    """Forward, backward and optimiser step of one plain MLP, in the memory of its modules."""
 
     def __init__(self, module: EvolvableMLP, optimizer: torch.optim.Adam | None) -> None:
         self.net = FlatModule(module)
@@ -355,7 +355,7 @@ class MLPKernel:
     def step(self) -> None:
         """Make one step of Adam with the gradients that ``backward`` wrote."""
         assert self.adam is not None
-        if not self.adam.holds():  # the optimiser's state was replaced from outside: follow it
+        if not self.adam.holds():  # the optimiser's state was replaced from outside: take it over
             self.adam.bind()
         self.adam.step()
 

@@ -35,9 +35,9 @@ def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def padded(lengths: tuple[int, ...], time: int, left: bool) -> torch.Tensor:
-    places = torch.arange(time)[None]
+    positions = torch.arange(time)[None]
     counts = torch.tensor(lengths)[:, None]
-    return (places >= time - counts if left else places < counts).long()
+    return (positions >= time - counts if left else positions < counts).long()
 
 
 #: Of ``writer``.

@@ -115,7 +115,7 @@ def test_a_new_block_that_has_learnt_nothing_is_the_first_to_go() -> None:
     assert torch.equal(net(ids), before)
 
 
-def test_removed_units_are_those_that_nobody_listens_to() -> None:
+def test_removed_units_are_those_with_outgoing_weights_of_zero() -> None:
     net, ids = small(), tokens(2, 9)
     quiet = {0: [3, 7, 50], 1: [0, 1, 99], 2: [10, 20, 30]}
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_removed_units_are_those_that_nobody_listens_to() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_removed_heads_are_those_that_nobody_listens_to(bias: bool) -> None:
+def test_removed_heads_are_those_with_outgoing_weights_of_zero(bias: bool) -> None:
     net, ids = small(bias=bias), tokens(2, 9)
     with torch.no_grad():
         for block, head in enumerate((2, 0, 3)):

@@ -59,8 +59,8 @@ def test_a_text_ends_at_its_end_token_and_the_batch_at_the_last_of_them() -> Non
     free = net.generate(ids, 16, temperature=0)
     found = {}
     for end in range(WRITER_VOCAB):
-        places = [(row[4:] == end).nonzero()[:, 0] for row in free]
-        firsts = [int(p[0]) if len(p) else 15 for p in places]
+        positions = [(row[4:] == end).nonzero()[:, 0] for row in free]
+        firsts = [int(p[0]) if len(p) else 15 for p in positions]
         if len(set(firsts)) > 2:
             found[end] = firsts
     assert found

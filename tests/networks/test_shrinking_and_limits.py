@@ -27,7 +27,7 @@ def test_shrinking_an_mlp_removes_the_least_useful_units() -> None:
     assert net.layers["linear_1"].weight[0].tolist() == [5.0, 3.0, 9.0]
 
 
-def test_useful_is_what_is_listened_to_not_what_is_loud() -> None:
+def test_useful_units_have_large_outgoing_weights_not_large_activations() -> None:
     net = mlp(hidden_size=[3], min_mlp_nodes=1)
     with torch.no_grad():
         net.layers["linear_0"].weight.copy_(torch.tensor([[100.0], [1.0], [0.01]]).expand(3, 5))
@@ -59,7 +59,7 @@ def test_shrinking_a_cnn_removes_the_least_useful_channels(conv: int, extra: int
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_removing_units_that_nobody_listens_to_changes_nothing(name: str) -> None:
+def test_removing_units_that_no_layer_reads_changes_nothing(name: str) -> None:
     case = CASES[name]
     net = weigh(case.make())
     before = case.outputs(net)
