@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 Generator = np.random.Generator
+#: A random stream of either library; whatever draws keeps its own as ``rng``.
+Stream: TypeAlias = "np.random.Generator | torch.Generator"
 
 
 def _sequence(seed: int | None, keys: tuple[int | str, ...]) -> np.random.SeedSequence:
@@ -48,14 +50,14 @@ def branch(parent: Generator) -> Generator:
     return np.random.default_rng(parent.integers(2**63, size=4, dtype=np.int64))
 
 
-def stream_state(rng: np.random.Generator | torch.Generator) -> str:
+def stream_state(rng: Stream) -> str:
     """Return the state of a random stream as text."""
     if isinstance(rng, np.random.Generator):
         return json.dumps(rng.bit_generator.state)
     return base64.b64encode(rng.get_state().numpy().tobytes()).decode()
 
 
-def load_stream_state(rng: np.random.Generator | torch.Generator, state: str) -> None:
+def load_stream_state(rng: Stream, state: str) -> None:
     """Put a stream where ``stream_state`` saw it; raise ``ValueError`` if the text is malformed."""
     if isinstance(rng, np.random.Generator):
         rng.bit_generator.state = json.loads(state)

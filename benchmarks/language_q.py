@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from agilerl.algorithms.ilql import ILQL
-from agilerl.algorithms.language_tokens import steps_of
+from agilerl.algorithms.language_agent import steps_of
 from agilerl.wordle.games import Games
 from agilerl.wordle.patterns import WORD_LENGTH
 from agilerl.wordle.policies import candidates_after
@@ -25,7 +25,7 @@ def word_values(
     with torch.no_grad():
         hidden = agent.lm.hidden(torch.from_numpy(texts))[:, -1]
         q, _ = agent.values(hidden)
-        numbers = agent.actions.numbers(torch.from_numpy(letters[:, -1].copy()))
+        numbers = agent.action_tokens.numbers(torch.from_numpy(letters[:, -1].copy()))
         return q.gather(1, numbers[:, None])[:, 0].numpy()
 
 
@@ -80,9 +80,9 @@ def correlation(agent: ILQL, tokenizer: WordleTokenizer, games: Games, turn: int
     encoded = tokenizer.encode_games(games)
     steps = steps_of(encoded, agent.gamma)
     with torch.no_grad():
-        hidden = agent.lm.hidden(steps.ids).flatten(0, 1).index_select(0, steps.places)
+        hidden = agent.lm.hidden(steps.ids).flatten(0, 1).index_select(0, steps.positions)
         q, _ = agent.values(hidden)
-        taken = q.gather(1, agent.actions.numbers(steps.actions)[:, None])[:, 0].numpy()
+        taken = q.gather(1, agent.action_tokens.numbers(steps.actions)[:, None])[:, 0].numpy()
     columns = np.nonzero(encoded.action_mask)[1]
     own = columns == 2 * WORD_LENGTH * turn + WORD_LENGTH  # the last letter of that guess
     return float(np.corrcoef(taken[own], steps.returns.numpy()[own])[0, 1])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from agilerl.algorithms.base import EvolvableAgent
+from agilerl.algorithms.base import Agent, EvolvableAgent
+from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
+from agilerl.algorithms.ilql import ILQL
 
 #: The agents that train on transitions, by the name of their algorithm.
 AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG)}
+#: All agents, likewise.
+ALGORITHMS: dict[str, type[Agent]] = {**AGENTS, **{agent.algo: agent for agent in (BC_LM, ILQL)}}

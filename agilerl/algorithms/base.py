@@ -1,140 +1,112 @@
-"""What all agents share."""
+"""What all agents share, and what those have in common that learn from transitions."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import os
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 
 from agilerl import checkpoint
-from agilerl.algorithms.agent_state import agent_state, drawers, load_agent
-from agilerl.algorithms.inputs import (
-    Checked,
+from agilerl.algorithms.arrays import (
     as_floats,
+    as_integers,
     as_numbers,
     as_observations,
-    check_observations,
-    check_state_dim,
-    fraction,
     one_hot,
     to_array,
+)
+from agilerl.algorithms.settings import (
+    Setting,
+    hyperparameter,
+    hyperparameters_of,
+    learning_rate,
+    setting_names,
 )
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_observation_space, single_spaces
 from agilerl.components.transitions import evaluate
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_float, check_int
-from agilerl.lineage import Ancestor
+from agilerl.errors import CheckpointError, ConfigError, check_int, check_sizes
 from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import check_net_config
-from agilerl.seeding import branch, generator
+from agilerl.seeding import Generator, Stream, branch, generator, load_stream_state, stream_state
 
 logger = logging.getLogger("agilerl")
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: What entries of the wrong kind may raise; sizes that no memory holds are among them.
+MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
 
-class EvolvableAgent(ABC):
-    """Base class of the agents.
 
-    A subclass says once which networks it owns (``build_networks``); cloning, checkpoints,
-    mutation and soft updates iterate over them.
+class Agent(ABC):
+    """Base class of all agents: what they own, and how it is copied, saved and measured.
 
-    Args:
-        state_dim: number of discrete states, width of a vector, or the shape of an observation
-            (channels first).
-        action_dim: number of discrete actions, or width of a continuous one.
-        one_hot: observations are integers 0..n-1 and are encoded one-hot.
-        index: identity of the agent in its population.
-        net_config: shape of the networks, see ``agilerl.networks.build``.
-        batch_size: transitions in a learn step.
-        lr: learning rate of Adam.
-        learn_step: vector steps between learn steps.
-        gamma: discount in [0, 1].
-        tau: fraction by which a target network moves at each update, in [0, 1].
-        mutation: initial value of ``mut``, the label of the last mutation.
-        device: where the networks live.
-        accelerator: must be None.
-        seed: of initial weights and exploration.
+    A subclass is a dataclass whose fields are the constructor's arguments (see ``settings``).  It
+    says once which networks it owns (``build_networks``); cloning, checkpoints, mutation and soft
+    updates iterate over them.
 
     Attributes:
         scores: mean return of each training episode.
         fitness: one value for each ``test()``.
         steps: environment steps taken in training, one entry for each generation.
-        lineage: one record for each generation that was evaluated, ancestors first.
-        net_config: shape that the networks began with; ``architecture`` says what they are now.
         parent: index of the agent that this one was cloned from, or None.
+        mut: label of the last mutation.
+        elite: whether mutations leave it as it is.
+        rng: what the agent draws from.
+        networks: what it owns, by name; the first is the policy.
     """
 
     #: The name by which ``initialPopulation`` and ``Mutations`` know the algorithm.
     algo: ClassVar[str]
-    #: The constructor arguments beyond the shared ones.
-    own_settings: ClassVar[tuple[str, ...]] = ()
-
-    #: The learning hyper-parameters that are recorded, and that mutations may choose from.
-    hyperparameter_names: ClassVar[tuple[str, ...]] = (
-        "lr",
-        "batch_size",
-        "learn_step",
-        "gamma",
-        "tau",
+    #: The attributes that change while an agent lives, beside its settings and networks.
+    HISTORY: ClassVar[tuple[str, ...]] = (
+        "index",
+        "parent",
+        "mut",
+        "scores",
+        "fitness",
+        "steps",
+        "learn_count",
+        "elite",
     )
 
-    batch_size = Checked(check_int)
-    learn_step = Checked(check_int)
-    gamma = Checked(fraction)
-    tau = Checked(fraction)
-    #: What the agent owns, by name; the first is the policy.  Subclasses set it last.
-    networks: dict[str, TrainedNetwork]
+    index: int
+    batch_size: int
+    lr: float
+    mutation: str | None
+    device: Setting[str | torch.device | None, torch.device]
+    seed: int | None
 
-    def __init__(
-        self,
-        state_dim: int | Sequence[int],
-        action_dim: int,
-        one_hot: bool,
-        index: int = 0,
-        net_config: Mapping[str, Any] | None = None,
-        batch_size: int = 64,
-        lr: float = 1e-4,
-        learn_step: int = 5,
-        gamma: float = 0.99,
-        tau: float = 1e-3,
-        mutation: str | None = None,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        seed: int | None = None,
-    ) -> None:
-        if accelerator is not None:
-            raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        self.one_hot = bool(one_hot)
-        self.state_dim = check_state_dim(state_dim, self.one_hot)
-        self.action_dim = check_int("action_dim", action_dim)
-        self.index = index
-        config = {"arch": "mlp", "h_size": [64, 64]} if net_config is None else net_config
-        self.net_config = check_net_config(config)
-        self.batch_size = batch_size
-        self._lr = check_float("lr", lr, low=0.0)
-        self.learn_step = learn_step
-        self.gamma = gamma
-        self.tau = tau
-        self.mut = mutation
-        self.device = check_device(device)
-        self.rng = generator(seed, "exploration")
+    def __post_init__(self) -> None:
+        """Complete an agent whose settings are there; subclasses extend it."""
+        self.mut = self.mutation
+        self.rng: Generator = generator(self.seed, "exploration")
         self.parent: int | None = None
         self.elite = False
-        self.lineage: tuple[Ancestor, ...] = ()
         self.scores: list[float] = []
         self.fitness: list[float] = []
         self.steps: list[int] = [0]
         self.learn_count = 0
-        self.seed = seed
+        self.networks = self.build_networks()
 
     # ------------------------------------------------------------------- to be given by subclasses
 
@@ -143,21 +115,16 @@ class EvolvableAgent(ABC):
         """Return the networks that the agent owns; the first is the policy."""
 
     @abstractmethod
-    def act(self, states: Any, epsilon: float) -> Array:
-        """Return the actions in ``states`` [N, ...] (see ``native``), explored with ``epsilon``."""
+    def getAction(self, state: Any, epsilon: float = 0) -> Any:
+        """Return the action in one state, or the actions in a batch of them."""
 
     @abstractmethod
-    def learn(self, experiences: Sequence[Tensor]) -> float:
-        """Learn from one batch and return its loss.
+    def learn(self, experiences: Any) -> float:
+        """Learn from one batch and return its loss."""
 
-        Args:
-            experiences: states [B, ...], actions [B, 1] or [B, action_dim], rewards [B, 1], next
-                states [B, ...] and dones [B, 1], as ``ReplayBuffer.sample`` gives them.
-        """
-
-    def bind(self, env: Any) -> None:
-        """Take from an environment what the agent was not told; raise ``EnvError`` if unfit."""
-        check_observation_space(single_spaces(env)[0])
+    @abstractmethod
+    def test(self, env: Any, *args: Any, **kwargs: Any) -> float:
+        """Return, and append to ``fitness``, the mean return of whole episodes in ``env``."""
 
     # ------------------------------------------------------------------------------------ networks
 
@@ -182,25 +149,280 @@ class EvolvableAgent(ABC):
         return self.policy.optimizer
 
     @property
-    def lr(self) -> float:
-        """The learning rate; setting it reaches every optimiser, and moments stay."""
-        return self._lr
-
-    @lr.setter
-    def lr(self, lr: float) -> None:
-        self._lr = check_float("lr", lr, low=0.0)
-        for network in self.networks.values():
-            network.lr = self._lr
+    def rng_owners(self) -> list[Any]:
+        """Whatever draws, each from its ``rng``: the agent itself, its networks, their dropout."""
+        return [self, *(owner for net in self.networks.values() for owner in net.rng_owners)]
 
     @property
     def hyperparameters(self) -> dict[str, float]:
         """The learning hyper-parameters by name."""
-        return {name: getattr(self, name) for name in self.hyperparameter_names}
+        return {name: getattr(self, name) for name in hyperparameters_of(type(self))}
 
     @property
     def architecture(self) -> str:
         """The policy network in a few words."""
         return self.actor.summary()
+
+    def measure(self, play: Callable[[], Any]) -> float:
+        """Return, and append to ``fitness``, the mean of the returns that ``play()`` gives.
+
+        An agent that has diverged does not play: its fitness is -inf.
+        """
+        if all(network.is_finite() for network in self.networks.values()):
+            fitness = float(np.mean(play()))
+        else:
+            logger.warning(
+                "agent %d has diverged (weights are not finite): fitness -inf", self.index
+            )
+            fitness = float("-inf")
+        self.fitness.append(fitness)
+        return fitness
+
+    # ----------------------------------------------------------------------------- copies and state
+
+    def clone(self, index: int | None = None) -> Self:
+        """Return an independent copy with random streams of its own, sharing nothing.
+
+        Args:
+            index: identity of the copy; None keeps this agent's.
+        """
+        twin = copy.deepcopy(self)
+        for owner in twin.rng_owners:
+            if isinstance(owner.rng, torch.Generator):
+                seed = int(twin.rng.integers(2**62))
+                owner.rng = torch.Generator(owner.rng.device).manual_seed(seed)
+            else:
+                owner.rng = branch(self.rng)
+        twin.parent = self.index
+        if index is not None:
+            twin.index = index
+        return twin
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor arguments that describe the agent, without index and device."""
+        values = ((name, getattr(self, name)) for name in setting_names(type(self)))
+        return {name: list(v) if isinstance(v, tuple) else copy.deepcopy(v) for name, v in values}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that makes up the agent, but for the device it lives on.
+
+        It consists of tensors and plain values, and shares none with the agent.
+        """
+        history = {name: copy.copy(getattr(self, name)) for name in self.HISTORY}
+        return {
+            "algo": self.algo,
+            "settings": self.settings(),
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "history": history,
+            "streams": [stream_state(owner.rng) for owner in self.rng_owners],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over everything from the state of an agent of the same algorithm.
+
+        Where the settings and the shapes of the networks are the same, values are copied in place;
+        otherwise the agent gets new networks.  The device stays.
+
+        Raises:
+            CheckpointError: if the state does not fit; the agent stays as it was.
+        """
+        with self._refusing(state):
+            if self._is_built_as(state):
+                self._copy_state(state)
+            else:
+                self.__dict__.update(self._built_from(state, self.device).__dict__)
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Any], device: str | torch.device | None = "cpu"
+    ) -> Self:
+        """Return the agent that a state describes, rebuilt from the state alone.
+
+        Raises:
+            ConfigError: if there is no such device.
+            CheckpointError: if the state is of another algorithm, incomplete or inconsistent.
+        """
+        chosen = check_device(device)
+        with cls._refusing(state):
+            return cls._built_from(state, chosen)
+
+    @classmethod
+    @contextmanager
+    def _refusing(cls, state: Mapping[str, Any]) -> Iterator[None]:
+        """Turn whatever a malformed state raises into ``CheckpointError``."""
+        try:
+            if state["algo"] != cls.algo:
+                raise CheckpointError(
+                    f"a checkpoint of {state['algo']!r}, expected {cls.algo!r}; load it with that"
+                    " algorithm's class."
+                )
+            yield
+        except CheckpointError:
+            raise
+        except MALFORMED as error:
+            raise CheckpointError(f"incomplete or inconsistent ({error!r}).") from error
+
+    def _is_built_as(self, state: Mapping[str, Any]) -> bool:
+        """Return whether ``state`` differs in values that can be copied, and in nothing else."""
+        given = {**self.settings(), **dict.fromkeys(hyperparameters_of(type(self)))}
+        return bool(
+            {**state["settings"], **dict.fromkeys(hyperparameters_of(type(self)))} == given
+            and all(
+                network.has_shapes_of(state["networks"][name])
+                for name, network in self.networks.items()
+            )
+        )
+
+    @classmethod
+    def _built_from(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+        agent: Self = cast(Any, cls)(**state["settings"], device=device)
+        for name, network in agent.networks.items():
+            if not network.has_shapes_of(state["networks"][name]):
+                network.take_shapes_of(state["networks"][name])
+        agent._copy_state(state)
+        return agent
+
+    def _copy_state(self, state: Mapping[str, Any]) -> None:
+        """Copy the values of a state of the same settings and shapes, all of them or none."""
+        declared = hyperparameters_of(type(self)).values()
+        settings = {x.name: x.check(x.name, state["settings"][x.name]) for x in declared}
+        history = {name: copy.copy(state["history"][name]) for name in self.HISTORY}
+        owners = self.rng_owners
+        streams = [
+            stream_like(owner.rng, text, self.device)
+            for owner, text in zip(owners, state["streams"], strict=True)
+        ]
+        networks = [x.prepare_load(state["networks"][name]) for name, x in self.networks.items()]
+        for name, value in (settings | history).items():
+            setattr(self, name, value)
+        for load in networks:
+            load()
+        for owner, stream in zip(owners, streams, strict=True):
+            owner.rng = stream
+
+    def saveCheckpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write the agent's state to a file, atomically; see ``load``."""
+        checkpoint.save(path, self.state_dict())
+
+    def loadCheckpoint(self, path: str | os.PathLike[str]) -> None:
+        """Take over everything from a checkpoint of the same algorithm; the device stays.
+
+        Raises:
+            CheckpointError: if the file can't be read or does not fit; the agent stays as it was.
+        """
+        with naming(path):
+            self.load_state_dict(checkpoint.load(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = "cpu") -> Self:
+        """Return the agent that a checkpoint describes, rebuilt from the file alone.
+
+        Raises:
+            ConfigError: if there is no such device.
+            CheckpointError: if the file can't be read, is of another algorithm, or is inconsistent.
+        """
+        chosen = check_device(device)
+        with naming(path):
+            return cls.from_state_dict(checkpoint.load(path), chosen)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors about a checkpoint name its file."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def stream_like(rng: Stream, text: str, device: torch.device) -> Stream:
+    """Return the stream that ``stream_state`` described, of the same library as ``rng``.
+
+    A torch stream can't go on on another type of device: there it is one seeded by its state.
+    """
+    if isinstance(rng, np.random.Generator):
+        fresh = np.random.default_rng(0)
+        load_stream_state(fresh, text)
+        return fresh
+    for candidate in (torch.Generator(), torch.Generator(device)):
+        try:
+            load_stream_state(candidate, text)
+        except RuntimeError:  # the state of another type of generator
+            continue
+        return candidate
+    return torch.Generator().manual_seed(zlib.crc32(text.encode()))
+
+
+@dataclass(eq=False, repr=False)
+class EvolvableAgent(Agent):
+    """Base class of the agents that learn from transitions.
+
+    Args:
+        state_dim: number of discrete states, width of a vector, or the shape of an observation
+            (channels first).
+        action_dim: number of discrete actions, or width of a continuous one.
+        one_hot: observations are integers 0..n-1 and are encoded one-hot.
+        index: identity of the agent in its population.
+        net_config: shape that the networks begin with, see ``agilerl.networks.build``;
+            ``architecture`` says what they are now.
+        batch_size: transitions in a learn step.
+        lr: learning rate of Adam.
+        learn_step: vector steps between learn steps.
+        gamma: discount in [0, 1].
+        tau: fraction by which a target network moves at each update, in [0, 1].
+        mutation: initial value of ``mut``, the label of the last mutation.
+        device: where the networks live.
+        accelerator: must be None.
+        seed: of initial weights and exploration.
+    """
+
+    #: Whether actions are numbers 0..action_dim-1; otherwise they are vectors.
+    discrete: ClassVar[bool]
+
+    state_dim: int | Sequence[int]
+    action_dim: int
+    one_hot: bool
+    index: int = 0
+    net_config: Setting[Mapping[str, Any] | None, dict[str, Any]] = Setting(
+        None, lambda _, config: check_net_config(config or {"arch": "mlp", "h_size": [64, 64]})
+    )
+    batch_size: int = hyperparameter(64, low=1, range=(8, 1024))
+    lr: float = learning_rate(1e-4)
+    learn_step: int = hyperparameter(5, low=1, range=(1, 16))
+    gamma: float = hyperparameter(0.99, high=1.0, range=(0.9, 0.999))
+    tau: float = hyperparameter(1e-3, high=1.0, range=(1e-4, 1e-1), log=True)
+    mutation: str | None = None
+    # here stand the README's ``double`` or ``policy_freq``, ``device`` and ``accelerator``
+    _: KW_ONLY
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments that stay as they are, and build the networks."""
+        self.one_hot = bool(self.one_hot)
+        self.state_dim = self.observation_shape = check_state_dim(self.state_dim, self.one_hot)
+        self.action_dim = check_int("action_dim", self.action_dim)
+        super().__post_init__()
+
+    # ------------------------------------------------------------------- to be given by subclasses
+
+    @abstractmethod
+    def act(self, states: Any, epsilon: float) -> Array:
+        """Return the actions in ``states`` [N, ...] (see ``native``), explored with ``epsilon``."""
+
+    @abstractmethod
+    def learn(self, experiences: Sequence[Tensor]) -> float:
+        """Learn from one batch and return its loss.
+
+        Args:
+            experiences: states [B, ...], actions [B, 1] or [B, action_dim], rewards [B, 1], next
+                states [B, ...] and dones [B, 1], as ``ReplayBuffer.sample`` gives them.
+        """
+
+    def adapt_to_env(self, env: Any) -> None:
+        """Take from an environment what the agent was not told; raise ``EnvError`` if unfit."""
+        check_observation_space(single_spaces(env)[0])
 
     # -------------------------------------------------------------------------------- observations
 
@@ -217,9 +439,8 @@ class EvolvableAgent(ABC):
             EnvError: if the observations have another shape, or a state is not in 0..n-1.
         """
         if self.one_hot:
-            return one_hot(states, self.state_dim[0])
-        check_observations(states, self.state_dim)
-        return as_observations(states)
+            return one_hot(states, self.observation_shape[0])
+        return as_observations(states, self.observation_shape)
 
     @np.errstate(all="ignore")
     def getAction(self, state: Any, epsilon: float = 0) -> Any:
@@ -233,25 +454,28 @@ class EvolvableAgent(ABC):
             EnvError: if ``state`` is no observation, or none of the agent's shape.
         """
         (states,) = self.native(as_numbers(state))
-        single = states.ndim == (0 if self.one_hot else len(self.state_dim))
+        single = states.ndim == (0 if self.one_hot else len(self.observation_shape))
         actions = self.act(self.encode(states[None] if single else states), epsilon)
         return actions[0] if single else actions
 
     def unpack(self, experiences: Sequence[Any]) -> tuple[Any, ...]:
-        """Return states, actions [B, ...], rewards [B], next states and dones [B] of a batch.
+        """Return states, actions, rewards [B], next states and dones [B] of a batch.
 
-        All are float32 (states are encoded), and of the kind that ``native`` gives.
+        Discrete actions are integers [B].  All else is float32 (states are encoded, other actions
+        are [B, action_dim]), and of the kind that ``native`` gives.
         """
         states, actions, rewards, next_states, dones = self.native(*experiences)
+        if self.discrete:
+            actions = as_integers(actions)
+        else:
+            actions = as_floats(actions).reshape(len(states), self.action_dim)
         return (
             self.encode(states),
-            as_floats(actions),
+            actions,
             as_floats(rewards).reshape(-1),
             self.encode(next_states),
             as_floats(dones).reshape(-1),
         )
-
-    # ---------------------------------------------------------------------------------- evaluation
 
     def test(
         self,
@@ -268,59 +492,19 @@ class EvolvableAgent(ABC):
             max_steps: an episode is cut there, with its return so far.
             loop: episodes of each sub-environment.
         """
-        self.bind(env)
-        if all(network.is_finite() for network in self.networks.values()):
-            returns = evaluate(self.getAction, env, loop, max_steps, swap_channels)
-            fitness = float(returns.mean())
-        else:
-            logger.warning(
-                "agent %d has diverged (weights are not finite): fitness -inf", self.index
-            )
-            fitness = float("-inf")
-        self.fitness.append(fitness)
-        return fitness
+        self.adapt_to_env(env)
+        return self.measure(lambda: evaluate(self.getAction, env, loop, max_steps, swap_channels))
 
-    # -------------------------------------------------------------------------------------- copies
 
-    def clone(self, index: int | None = None) -> Self:
-        """Return an independent copy with random streams of its own, sharing nothing.
-
-        Args:
-            index: identity of the copy; None keeps this agent's.
-        """
-        twin = copy.deepcopy(self)
-        for drawer in drawers(twin):
-            drawer.rng = branch(self.rng)
-        twin.parent = self.index
-        if index is not None:
-            twin.index = index
-        return twin
-
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor arguments that describe the agent, without index and device."""
-        shared = {
-            "state_dim": list(self.state_dim),
-            "action_dim": self.action_dim,
-            "one_hot": self.one_hot,
-            "net_config": self.net_config,
-            **{name: getattr(self, name) for name in EvolvableAgent.hyperparameter_names},
-        }
-        return {**shared, **{name: getattr(self, name) for name in self.own_settings}}
-
-    def saveCheckpoint(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that was learnt, atomically; see ``load``."""
-        checkpoint.save(path, agent_state(self))
-
-    def loadCheckpoint(self, path: str | os.PathLike[str]) -> None:
-        """Take over everything from a checkpoint of the same algorithm; the device stays.
-
-        Raises:
-            CheckpointError: if the file can't be read or does not fit; the agent stays as it was.
-        """
-        self.__dict__.update(type(self).load(path, self.device).__dict__)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
-        """Return the agent that a checkpoint describes, rebuilt from the file alone."""
-        agent: Self = load_agent(cls, path, device)
-        return agent
+def check_state_dim(state_dim: Any, one_hot: bool) -> tuple[int, ...]:
+    """Return ``state_dim``, a number or a shape, as a shape; of one number where ``one_hot``."""
+    if isinstance(state_dim, list | tuple):
+        shape = check_sizes("state_dim", state_dim)
+    else:
+        shape = (check_int("state_dim", state_dim),)
+    if one_hot and len(shape) != 1:
+        raise ConfigError(
+            f"state_dim: one_hot=True needs the number of states n, got {shape}; pass"
+            " one_hot=False for vectors and images."
+        )
+    return shape

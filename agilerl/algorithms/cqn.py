@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
-
-import numpy as np
-import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.dqn import DQN
-from agilerl.algorithms.inputs import Checked, weight
+from agilerl.algorithms.settings import hyperparameter
 
 
+@dataclass(eq=False, repr=False)
 class CQN(DQN):
     """CQL(H) with discrete actions (Kumar et al. 2020), on top of DQN.
 
@@ -26,54 +24,12 @@ class CQN(DQN):
     """
 
     algo: ClassVar[str] = "CQN"
-    own_settings: ClassVar[tuple[str, ...]] = (*DQN.own_settings, "alpha")
-    hyperparameter_names: ClassVar[tuple[str, ...]] = (*DQN.hyperparameter_names, "alpha")
 
-    alpha = Checked(weight)
+    _: KW_ONLY
+    alpha: float = hyperparameter(1.0, range=(1e-2, 10.0), log=True)
 
-    def __init__(
-        self,
-        state_dim: int | Sequence[int],
-        action_dim: int,
-        one_hot: bool,
-        index: int = 0,
-        net_config: Mapping[str, Any] | None = None,
-        batch_size: int = 64,
-        lr: float = 1e-4,
-        learn_step: int = 5,
-        gamma: float = 0.99,
-        tau: float = 1e-3,
-        mutation: str | None = None,
-        double: bool = False,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        alpha: float = 1.0,
-        seed: int | None = None,
-        huber: bool = False,
-    ) -> None:
-        super().__init__(
-            state_dim,
-            action_dim,
-            one_hot,
-            index,
-            net_config,
-            batch_size,
-            lr,
-            learn_step,
-            gamma,
-            tau,
-            mutation,
-            double,
-            device,
-            accelerator,
-            seed,
-            huber,
-        )
-        self.alpha = alpha
-
-    @np.errstate(all="ignore")
-    def learn(self, experiences: Sequence[Any]) -> float:
-        """Make one step on the conservative loss of a batch, and return the loss."""
-        td_loss, td_gradient, values, actions = self.q_loss(experiences)
+    def loss(self, values: Any, actions: Any, targets: Any) -> tuple[Any, Any]:
+        """Return the conservative loss [] of Q values [B, A] and its gradient."""
+        td_loss, td_gradient = super().loss(values, actions, targets)
         penalty, push = losses.conservative(values, actions)
-        return self.descend(td_loss + self.alpha * penalty, td_gradient + self.alpha * push)
+        return td_loss + self.alpha * penalty, td_gradient + self.alpha * push

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from agilerl.algorithms import losses
+from agilerl.algorithms.arrays import to_array
 from agilerl.algorithms.base import Array, EvolvableAgent
-from agilerl.algorithms.inputs import Checked, to_array
+from agilerl.algorithms.settings import (
+    Setting,
+    device_setting,
+    hyperparameter,
+    no_accelerator,
+    setting,
+)
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import continuous_bounds
-from agilerl.errors import ConfigError, check_int
+from agilerl.errors import ConfigError
+from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
@@ -21,6 +31,7 @@ SMOOTHING_NOISE = 0.2
 SMOOTHING_CLIP = 0.5
 
 
+@dataclass(eq=False, repr=False)
 class DDPG(EvolvableAgent):
     """DDPG (Lillicrap et al. 2016) with delayed policy updates and target smoothing.
 
@@ -38,86 +49,62 @@ class DDPG(EvolvableAgent):
     """
 
     algo: ClassVar[str] = "DDPG"
-    own_settings: ClassVar[tuple[str, ...]] = ("policy_freq", "min_action", "max_action")
+    discrete: ClassVar[bool] = False
+    #: The names of the critics.
+    CRITICS: ClassVar[tuple[str, ...]] = ("critic",)
 
-    policy_freq = Checked(check_int)
+    policy_freq: int = hyperparameter(2, low=1, range=(1, 8))
+    device: Setting[str | torch.device | None, torch.device] = device_setting()
+    accelerator: None = setting(None, no_accelerator)
+    _: KW_ONLY
+    min_action: float | Sequence[float] | None = None
+    max_action: float | Sequence[float] | None = None
 
-    def __init__(
-        self,
-        state_dim: int | Sequence[int],
-        action_dim: int,
-        one_hot: bool,
-        index: int = 0,
-        net_config: Mapping[str, Any] | None = None,
-        batch_size: int = 64,
-        lr: float = 1e-4,
-        learn_step: int = 5,
-        gamma: float = 0.99,
-        tau: float = 1e-3,
-        mutation: str | None = None,
-        policy_freq: int = 2,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        min_action: float | Sequence[float] | None = None,
-        max_action: float | Sequence[float] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            state_dim,
-            action_dim,
-            one_hot,
-            index,
-            net_config,
-            batch_size,
-            lr,
-            learn_step,
-            gamma,
-            tau,
-            mutation,
-            device,
-            accelerator,
-            seed,
-        )
-        self.policy_freq = policy_freq
+    def __post_init__(self) -> None:
+        """Check the bounds, and build the networks."""
+        super().__post_init__()
         #: which bounds are known, because they were given or an environment has told them
-        self._known = {"min_action": min_action is not None, "max_action": max_action is not None}
+        self._known = {
+            name: getattr(self, name) is not None for name in ("min_action", "max_action")
+        }
         self._set_bounds(
-            -1.0 if min_action is None else min_action, 1.0 if max_action is None else max_action
+            -1.0 if self.min_action is None else self.min_action,
+            1.0 if self.max_action is None else self.max_action,
         )
-        self.networks = self.build_networks()
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
-        """Return the actor, whose tanh is scaled to the bounds, and the critic Q(s, a)."""
-        actor = build_network(
-            self.net_config,
-            self.state_dim,
-            self.action_dim,
-            output_activation="tanh",
-            device=self.device,
-            seed=derive(self.seed, "actor"),
-        )
-        critic = build_network(
-            self.net_config,
-            self.state_dim,
-            1,
-            extra_inputs=self.action_dim,
-            device=self.device,
-            seed=derive(self.seed, "critic"),
-        )
-        return {
-            "actor": TrainedNetwork(actor, lr=self.lr),
-            "critic": TrainedNetwork(critic, lr=self.lr),
+        """Return the actor, whose tanh is scaled to the bounds, and the critics Q(s, a)."""
+        actor = self._network("actor", self.action_dim, output_activation="tanh")
+        critics = {
+            name: self._network(name, 1, extra_inputs=self.action_dim) for name in self.CRITICS
         }
+        networks = {"actor": actor, **critics}
+        return {name: TrainedNetwork(net, lr=self.lr) for name, net in networks.items()}
+
+    def _network(self, name: str, outputs: int, **shape: Any) -> EvolvableNetwork:
+        return build_network(
+            self.net_config,
+            self.observation_shape,
+            outputs,
+            device=self.device,
+            seed=derive(self.seed, name),
+            **shape,
+        )
+
+    @property
+    def critics(self) -> list[TrainedNetwork]:
+        """The critics; the actor climbs the first."""
+        return [self.networks[name] for name in self.CRITICS]
 
     @property
     def critic(self) -> torch.nn.Module:
-        """The module of the critic."""
-        return self.networks["critic"].module
+        """The module of the first critic."""
+        return self.critics[0].module
 
     @property
     def critic_target(self) -> torch.nn.Module:
-        """The target copy of the critic."""
-        return self.networks["critic"].target
+        """The target copy of the first critic."""
+        return self.critics[0].target
 
     @property
     def actor_optimizer(self) -> torch.optim.Adam:
@@ -126,12 +113,12 @@ class DDPG(EvolvableAgent):
 
     @property
     def critic_optimizer(self) -> torch.optim.Adam:
-        """The critic's optimiser."""
-        return self.networks["critic"].optimizer
+        """The optimiser of the first critic."""
+        return self.critics[0].optimizer
 
     # -------------------------------------------------------------------------------------- bounds
 
-    def bind(self, env: Any) -> None:
+    def adapt_to_env(self, env: Any) -> None:
         """Take the bounds of the environment's actions, where none were given."""
         low, high = continuous_bounds(env, self.action_dim)
         if not all(self._known.values()):
@@ -142,9 +129,9 @@ class DDPG(EvolvableAgent):
             self._known = dict.fromkeys(self._known, True)
 
     def settings(self) -> dict[str, Any]:
-        """Return the constructor arguments; bounds that nobody has told are left out."""
+        """Return the constructor arguments; bounds that nobody has told are None."""
         unknown = [name for name, known in self._known.items() if not known]
-        return {name: value for name, value in super().settings().items() if name not in unknown}
+        return {**super().settings(), **dict.fromkeys(unknown)}
 
     def _set_bounds(self, low: Any, high: Any) -> None:
         ones = np.ones(self.action_dim, np.float32)
@@ -163,10 +150,13 @@ class DDPG(EvolvableAgent):
                 f"min_action, max_action: expected finite bounds, low < high, for"
                 f" {self.action_dim} actions; got {low.tolist()} and {high.tolist()}."
             )
-        self.min_action: list[float] = low.tolist()
-        self.max_action: list[float] = high.tolist()
+        self.min_action, self.max_action = low.tolist(), high.tolist()
         arrays = low, high, (high - low) / 2, (high + low) / 2
         self._bounds = arrays, tuple(torch.from_numpy(x).to(self.device) for x in arrays)
+
+    def _bounds_like(self, x: Any) -> tuple[Any, ...]:
+        """Return lowest and highest actions, half-ranges and middles [action_dim]."""
+        return self._bounds[0 if isinstance(x, np.ndarray) else 1]
 
     def _scaled(self, policy: Any, noise: Any = None) -> Any:
         """Return actions of policy outputs in [-1, 1] plus noise, in the environment's units."""
@@ -175,10 +165,6 @@ class DDPG(EvolvableAgent):
             return middle + half * policy
         xp = losses.namespace(policy)
         return xp.minimum(xp.maximum(middle + half * (policy + noise), low), high)
-
-    def _bounds_like(self, x: Any) -> tuple[Any, ...]:
-        """Return lowest and highest actions, half-ranges and middles [action_dim]."""
-        return self._bounds[0 if isinstance(x, np.ndarray) else 1]
 
     def _noise(self, policy: Any, sigma: float, limit: float = np.inf) -> Any:
         """Draw Normal(0, sigma) noise for policy outputs, clipped, from the agent's own stream."""
@@ -197,33 +183,41 @@ class DDPG(EvolvableAgent):
 
     @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:
-        """Make one step of the critic and, every ``policy_freq`` calls, of the actor.
+        """Make one step of the critics and, every ``policy_freq`` calls, of the actor.
 
         Returns:
-            The critic's loss.
+            The critics' loss.
         """
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actions = actions.reshape(len(states), self.action_dim)
-        actor, critic = self.networks["actor"], self.networks["critic"]
-
+        actor, critics = self.policy, self.critics
         next_policy = actor.infer(next_states, target=True)
         noise = self._noise(next_policy, SMOOTHING_NOISE, SMOOTHING_CLIP)
         next_actions = self._scaled(next_policy, noise)
-        next_values = critic.infer(next_states, next_actions, target=True)[:, 0]
-        targets = losses.td_target(rewards, dones, next_values, self.gamma)
+        next_values = [q.infer(next_states, next_actions, target=True)[:, 0] for q in critics]
+        least = reduce(losses.namespace(rewards).minimum, next_values)
+        targets = losses.td_target(rewards, dones, least, self.gamma)
 
-        loss, gradient = losses.squared_error(critic.forward(states, actions)[:, 0], targets)
-        critic.backward(gradient[:, None])
-        critic.step()
+        total = 0.0
+        for critic in critics:
+            values = critic.forward(states, actions)[:, 0]
+            loss, gradient = losses.squared_error(values, targets)
+            critic.backward(gradient[:, None])
+            critic.step()
+            total += float(loss)
 
         self.learn_count += 1
         if self.learn_count % self.policy_freq == 0:
-            policy = actor.forward(states)
-            values = critic.forward(states, self._scaled(policy))[:, 0]
-            _, gradient = losses.policy_gradient(values)
-            half_range = self._bounds_like(policy)[2]
-            actor.backward(half_range * critic.input_gradient(gradient[:, None]))
-            actor.step()
-            actor.soft_update(self.tau)
-            critic.soft_update(self.tau)
-        return float(loss)
+            self._climb(states)
+            for network in self.networks.values():
+                network.soft_update(self.tau)
+        return total
+
+    def _climb(self, states: Any) -> None:
+        """Make one step of the actor towards actions that the first critic values more."""
+        actor, critic = self.policy, self.critics[0]
+        policy = actor.forward(states)
+        values = critic.forward(states, self._scaled(policy))[:, 0]
+        _, gradient = losses.policy_gradient(values)
+        half_range = self._bounds_like(policy)[2]
+        actor.backward(half_range * critic.input_gradient(gradient[:, None]))
+        actor.step()

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from agilerl.algorithms import losses
+from agilerl.algorithms.arrays import to_array
 from agilerl.algorithms.base import Array, EvolvableAgent
-from agilerl.algorithms.inputs import as_integers, to_array
+from agilerl.algorithms.settings import Setting, device_setting, flag, no_accelerator, setting
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_discrete_actions
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
 
+@dataclass(eq=False, repr=False)
 class DQN(EvolvableAgent):
     """Deep Q-network (Mnih et al. 2015), with double Q-learning (van Hasselt et al. 2016).
 
     Departures: the loss is the mean squared TD error without clipping, unless ``huber`` is set,
-    and the target network follows by Polyak averaging at each learn step.
+    and the target network moves by Polyak averaging at each learn step.
 
     Args:
         double: the online network picks the next action and the target network values it.
@@ -31,58 +34,26 @@ class DQN(EvolvableAgent):
     """
 
     algo: ClassVar[str] = "DQN"
-    own_settings: ClassVar[tuple[str, ...]] = ("double", "huber")
+    discrete: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        state_dim: int | Sequence[int],
-        action_dim: int,
-        one_hot: bool,
-        index: int = 0,
-        net_config: Mapping[str, Any] | None = None,
-        batch_size: int = 64,
-        lr: float = 1e-4,
-        learn_step: int = 5,
-        gamma: float = 0.99,
-        tau: float = 1e-3,
-        mutation: str | None = None,
-        double: bool = False,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        seed: int | None = None,
-        huber: bool = False,
-    ) -> None:
-        super().__init__(
-            state_dim,
-            action_dim,
-            one_hot,
-            index,
-            net_config,
-            batch_size,
-            lr,
-            learn_step,
-            gamma,
-            tau,
-            mutation,
-            device,
-            accelerator,
-            seed,
-        )
-        self.double, self.huber = bool(double), bool(huber)
-        self.networks = self.build_networks()
+    double: bool = setting(False, flag)
+    device: Setting[str | torch.device | None, torch.device] = device_setting()
+    accelerator: None = setting(None, no_accelerator)
+    _: KW_ONLY
+    huber: bool = setting(False, flag)
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
         """Return the Q network: a linear head with one value for each action."""
         q = build_network(
             self.net_config,
-            self.state_dim,
+            self.observation_shape,
             self.action_dim,
             device=self.device,
             seed=derive(self.seed, "actor"),
         )
         return {"actor": TrainedNetwork(q, lr=self.lr)}
 
-    def bind(self, env: Any) -> None:
+    def adapt_to_env(self, env: Any) -> None:
         """Raise ``EnvError`` if the environment's actions are not 0..action_dim-1."""
         check_discrete_actions(env, self.action_dim)
 
@@ -95,27 +66,19 @@ class DQN(EvolvableAgent):
             actions = np.where(explore, random, actions)
         return actions
 
-    def q_loss(self, experiences: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-        """Return the TD loss [], its gradient by the Q values, the Q values [B, A] and actions."""
-        states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actions = as_integers(actions)
-        q = self.policy
-        next_q = q.infer(next_states, target=True)
-        best = (q.infer(next_states) if self.double else next_q).argmax(1)
-        next_values = next_q[losses.rows(next_q), best]
-        targets = losses.td_target(rewards, dones, next_values, self.gamma)
-        values = q.forward(states)
-        return *losses.q_learning(values, actions, targets, self.huber), values, actions
+    def loss(self, values: Any, actions: Any, targets: Any) -> tuple[Any, Any]:
+        """Return the loss [] of Q values [B, A] and its gradient with respect to them."""
+        return losses.q_learning(values, actions, targets, self.huber)
 
     @np.errstate(all="ignore")
     def learn(self, experiences: Sequence[Any]) -> float:
-        """Make one step on the TD error of a batch, move the target, and return the loss."""
-        loss, gradient, _, _ = self.q_loss(experiences)
-        return self.descend(loss, gradient)
-
-    def descend(self, loss: Any, gradient: Any) -> float:
-        """Step along the gradient of ``loss`` by the Q values, move the target, return the loss."""
+        """Make one step on the loss of a batch, move the target, and return the loss."""
+        states, actions, rewards, next_states, dones = self.unpack(experiences)
         q = self.policy
+        next_q = q.infer(next_states, target=True)
+        best = (q.infer(next_states) if self.double else next_q).argmax(1)
+        targets = losses.td_target(rewards, dones, losses.taken(next_q, best), self.gamma)
+        loss, gradient = self.loss(q.forward(states), actions, targets)
         q.backward(gradient)
         q.step()
         q.soft_update(self.tau)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,9 +11,14 @@ from torch import nn
 
 from agilerl import checkpoint
 from agilerl.algorithms import language_losses as losses
-from agilerl.algorithms.inputs import Checked, fraction, weight
-from agilerl.algorithms.language_agent import LanguageAgent, Tensor
-from agilerl.algorithms.language_tokens import Steps
+from agilerl.algorithms.language_agent import (
+    LanguageAgent,
+    Steps,
+    Tensor,
+    TokenBatch,
+    steps_of,
+)
+from agilerl.algorithms.settings import fraction, hyperparameter, setting, weight
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.errors import CheckpointError, check_int
 from agilerl.networks.evolvable_gpt import EvolvableGPT, normal
@@ -69,6 +74,7 @@ class LanguageValues(nn.Module):
         self.v = Head(width, 1, rng, device)
 
 
+@dataclass(eq=False, repr=False)
 class ILQL(LanguageAgent):
     """Implicit Language Q-Learning (Snell et al. 2022, arXiv 2206.11871).
 
@@ -88,6 +94,8 @@ class ILQL(LanguageAgent):
     ``monte_carlo`` learn steps regress Q on the data's returns in place of its own targets.
 
     Args:
+        gamma: discount of one action token, in [0, 1].
+        tau: fraction by which target heads move at each learn step, in [0, 1].
         expectile: level of V, in (0, 1); ``tau`` in the paper.
         beta: weight of the advantage when acting.
         min_p: least probability, under the cloned policy, of a token that may be chosen.
@@ -99,86 +107,26 @@ class ILQL(LanguageAgent):
     """
 
     algo: ClassVar[str] = "ILQL"
-    own_settings: ClassVar[tuple[str, ...]] = (
-        "expectile",
-        "beta",
-        "min_p",
-        "cql",
-        "policy_weight",
-        "sharpness",
-        "monte_carlo",
-    )
-    hyperparameter_names: ClassVar[tuple[str, ...]] = (
-        "lr",
-        "batch_size",
-        "expectile",
-        "beta",
-        "cql",
-    )
-    expectile = Checked(fraction)
-    beta = Checked(weight)
-    min_p = Checked(fraction)
-    cql = Checked(weight)
-    policy_weight = Checked(weight)
-    sharpness = Checked(weight)
     #: Largest weight of an action in the policy term.
     highest_weight: ClassVar[float] = 20.0
 
-    def __init__(
-        self,
-        net_config: Mapping[str, Any],
-        actions: Sequence[int] | None = None,
-        action_length: int = 1,
-        index: int = 0,
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        gamma: float = 0.99,
-        tau: float = 5e-3,
-        accumulate: int = 1,
-        clip: float = 1.0,
-        bf16: bool = False,
-        mutation: str | None = None,
-        expectile: float = 0.7,
-        beta: float = 4.0,
-        min_p: float = 0.01,
-        cql: float = 0.01,
-        policy_weight: float = 1.0,
-        sharpness: float = 0.0,
-        monte_carlo: int = 0,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            net_config,
-            actions,
-            action_length,
-            index,
-            batch_size,
-            lr,
-            gamma,
-            tau,
-            accumulate,
-            clip,
-            bf16,
-            mutation,
-            device,
-            accelerator,
-            seed,
-        )
-        self.expectile = expectile
-        self.beta = beta
-        self.min_p = min_p
-        self.cql = cql
-        self.policy_weight = policy_weight
-        self.sharpness = sharpness
-        self.monte_carlo = check_int("monte_carlo", monte_carlo, minimum=0)
-        self.networks = self.build_networks()
+    _: KW_ONLY
+    gamma: float = setting(0.99, fraction)
+    tau: float = setting(5e-3, fraction)
+    expectile: float = hyperparameter(0.7, high=1.0, range=(0.5, 0.95))
+    beta: float = hyperparameter(4.0, range=(0.25, 64.0), log=True)
+    min_p: float = setting(0.01, fraction)
+    cql: float = hyperparameter(0.01, range=(1e-4, 1.0), log=True)
+    policy_weight: float = setting(1.0, weight)
+    sharpness: float = setting(0.0, weight)
+    monte_carlo: int = setting(0, lambda name, value: check_int(name, value, minimum=0))
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
         """Return the language model with its heads; the Q heads have a target copy."""
-        module = LanguageValues(self.build_lm(), len(self.actions), generator(self.seed, "heads"))
-        return {"actor": TrainedNetwork(module, lr=self._lr, target_of="q")}
+        module = LanguageValues(
+            self.build_lm(), len(self.action_tokens), generator(self.seed, "heads")
+        )
+        return {"actor": TrainedNetwork(module, lr=self.lr, target_of="q")}
 
     def clone_policy(self, path: str | os.PathLike[str]) -> None:
         """Take the language model of a ``BC_LM`` checkpoint; the value heads stay.
@@ -197,22 +145,22 @@ class ILQL(LanguageAgent):
                 own = getattr(self.lm.spec, field)
                 if shape[field] != own:
                     raise CheckpointError(f"{field}: expected {own}, found {shape[field]}.")
-            if settings["actions"] != self.actions.tolist():
+            if settings["actions"] != self.actions:
                 raise CheckpointError("actions: the checkpoint's agent chose among other tokens.")
             values = {name.removeprefix("layers."): v for name, v in saved["module"].items()}
             self.lm.restore(shape, values)
         except (CheckpointError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
         module = self.policy.module
-        self.networks = {"actor": TrainedNetwork(module, lr=self._lr, target_of="q")}
+        self.networks = {"actor": TrainedNetwork(module, lr=self.lr, target_of="q")}
 
     # ------------------------------------------------------------------------------------ learning
 
     def losses(self, steps: Steps) -> dict[str, Tensor]:
         """Return the terms "v", "q", "cql" and "policy" of the loss, each [N] and weighted."""
         hidden = self.lm.hidden(steps.ids).flatten(0, 1)
-        here = hidden.index_select(0, steps.places)
-        actions = self.actions.numbers(steps.actions)
+        here = hidden.index_select(0, steps.positions)
+        actions = self.action_tokens.numbers(steps.actions)
         twins = self._twins(here)
         values = self._value(here)
         with torch.no_grad():
@@ -239,7 +187,7 @@ class ILQL(LanguageAgent):
         """Return what Q should be, [N]: returns at first, then one-step targets."""
         if self.learn_count < self.monte_carlo:
             return steps.returns
-        following = self._value(hidden.index_select(0, steps.next_places))
+        following = self._value(hidden.index_select(0, steps.next_positions))
         return losses.td_targets(steps.rewards, following.masked_fill(steps.ended, 0.0), self.gamma)
 
     def _value(self, hidden: Tensor) -> Tensor:
@@ -251,6 +199,10 @@ class ILQL(LanguageAgent):
         module: Any = self.policy.module
         q1, q2 = (self.policy.target if target else module.q)(hidden)
         return q1.float(), q2.float()
+
+    def steps_of(self, batch: TokenBatch) -> Steps:
+        """Return the steps of a batch of games, with discounted returns."""
+        return steps_of(batch, self.gamma, self.device)
 
     def after_step(self) -> None:
         """Move the target heads."""
@@ -276,7 +228,9 @@ class ILQL(LanguageAgent):
         least = self.min_p if min_p is None else min_p
 
         def process(ids: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
-            own = self.actions.of(logits)
-            return self.actions.spread(losses.perturbed(own, *self.values(hidden), weight, least))
+            own = self.action_tokens.of(logits)
+            return self.action_tokens.spread(
+                losses.perturbed(own, *self.values(hidden), weight, least)
+            )
 
         return process

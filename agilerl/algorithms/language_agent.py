@@ -1,27 +1,39 @@
-"""What language agents share."""
+"""What language agents share: games as token-level decisions, the tokens to choose from, learning.
+
+A game is one row of tokens.  The state before token ``t`` is ``tokens[:t]``, and a causal network
+has read exactly that at position ``t - 1``.  The agent's actions are the tokens under the action
+mask; what stands between two of them was written by the environment and belongs to the next state.
+"""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from agilerl.algorithms.base import EvolvableAgent
-from agilerl.algorithms.language_actions import ActionTokens, check_gpt_config
-from agilerl.algorithms.language_tokens import Steps, steps_of
-from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_float, check_int
-from agilerl.lineage import Ancestor
+from agilerl.algorithms.base import Agent
+from agilerl.algorithms.settings import (
+    Setting,
+    count,
+    device_setting,
+    flag,
+    hyperparameter,
+    learning_rate,
+    no_accelerator,
+    setting,
+    weight,
+)
+from agilerl.errors import ConfigError, DatasetError, check_choice, check_int, check_keys
 from agilerl.networks.evolvable_gpt import EvolvableGPT
+from agilerl.networks.gpt import GPTSpec
 from agilerl.networks.gpt_decoding import LogitsProcessor
-from agilerl.seeding import derive, generator
-
-logger = logging.getLogger("agilerl")
+from agilerl.seeding import derive
 
 Tensor = torch.Tensor
 Tokens = npt.NDArray[np.int64]
@@ -39,12 +51,177 @@ class TokenArena(Protocol):
         ...
 
 
-class LanguageAgent(EvolvableAgent):
+class TokenBatch(Protocol):
+    """``B`` games, padded on the right to ``T``; see ``data.language_dataset.TokenGames``."""
+
+    @property
+    def tokens(self) -> npt.NDArray[np.integer]: ...  # noqa: D102
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def action_mask(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def rewards(self) -> npt.NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def terminals(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+
+
+# ----------------------------------------------------------------------------------- steps of games
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The ``N`` steps of a batch of games, game by game.
+
+    A *position* counts through the hidden states of the batch, flattened to ``[B * T]``.
+
+    Attributes:
+        ids: the tokens that the network has to read, [B, T]; the tail without a position is cut.
+        positions: of the hidden state before each action, [N].
+        next_positions: of the hidden state before the agent's next action, [N].  Where the game
+            ended it means nothing; where it was cut short, it is that of the last token.
+        actions: the tokens chosen, [N].
+        rewards: [N].
+        ended: whether the step ended the game, [N].
+        returns: discounted sum of the rewards from the step to the end of its row, [N].
+    """
+
+    ids: Tensor
+    positions: Tensor
+    next_positions: Tensor
+    actions: Tensor
+    rewards: Tensor
+    ended: Tensor
+    returns: Tensor
+
+
+def discounted_returns(
+    rewards: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], gamma: float
+) -> npt.NDArray[np.float32]:
+    """Return the sum of rewards from each token on, discounted once for each action, [B, T]."""
+    returns = np.zeros_like(rewards)
+    running = np.zeros(len(rewards), np.float32)
+    for t in reversed(range(rewards.shape[1])):
+        running = np.where(mask[:, t], rewards[:, t] + gamma * running, running)
+        returns[:, t] = running
+    return returns
+
+
+def steps_of(batch: TokenBatch, gamma: float, device: torch.device | str = "cpu") -> Steps:
+    """Return the steps of a batch of games.
+
+    Raises:
+        DatasetError: if the first token of a game is an action, as there is no state before it.
+    """
+    mask = np.asarray(batch.action_mask)
+    if mask[:, 0].any():
+        row = int(np.flatnonzero(mask[:, 0])[0])
+        raise DatasetError(
+            f"action_mask[{row}, 0]: expected False, as there is no state before the first token;"
+            " begin games with the tokenizer's begin token."
+        )
+    rows, columns = np.nonzero(mask)
+    last = np.append(rows[1:] != rows[:-1], True)  # of its row
+    ended = np.asarray(batch.terminals)[rows, columns]
+    final = np.asarray(batch.lengths)[rows] - 1
+    before = columns - 1
+    after = np.where(last, np.where(ended, before, final), np.append(before[1:], 0))
+    width = int(max(before.max(), after.max())) + 1
+    returns = discounted_returns(batch.rewards, mask, gamma)
+
+    def on(values: Any, dtype: torch.dtype = torch.long) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(values)).to(device, dtype)
+
+    return Steps(
+        ids=on(batch.tokens[:, :width]),
+        positions=on(rows * width + before),
+        next_positions=on(rows * width + after),
+        actions=on(batch.tokens[rows, columns]),
+        rewards=on(batch.rewards[rows, columns], torch.float32),
+        ended=on(ended, torch.bool),
+        returns=on(returns[rows, columns], torch.float32),
+    )
+
+
+# ---------------------------------------------------------------------------- tokens to choose from
+
+
+class ActionTokens:
+    """The ``A`` tokens of a vocabulary of ``V`` that an agent may choose, numbered in order.
+
+    Args:
+        tokens: of the vocabulary; None is all of it.
+        vocab_size: V.
+        device: where logits are.
+
+    Raises:
+        ConfigError: if there are none, or one is outside the vocabulary.
+    """
+
+    def __init__(self, tokens: Sequence[int] | None, vocab_size: int, device: torch.device) -> None:
+        chosen = range(vocab_size) if tokens is None else tokens
+        ordered = sorted({check_int("actions", token, minimum=0) for token in chosen})
+        if not ordered or ordered[-1] >= vocab_size:
+            raise ConfigError(
+                f"actions: expected at least one token in [0, {vocab_size}), got"
+                f" {list(chosen)[:10]}; was the network made for another vocabulary?"
+            )
+        self.vocab_size = vocab_size
+        self.tokens = torch.tensor(ordered, device=device)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def tolist(self) -> list[int]:
+        """Return the tokens."""
+        tokens: list[int] = self.tokens.tolist()
+        return tokens
+
+    def of(self, logits: Tensor) -> Tensor:
+        """Return the entries [..., A] of logits [..., V]."""
+        return logits.index_select(-1, self.tokens)
+
+    def numbers(self, tokens: Tensor) -> Tensor:
+        """Return the number of each token.
+
+        Raises:
+            ConfigError: if one is no action.
+        """
+        numbers = torch.searchsorted(self.tokens, tokens).clamp_max(len(self) - 1)
+        known = self.tokens[numbers] == tokens
+        if not bool(known.all()):
+            raise ConfigError(
+                f"tokens: {int(tokens[~known][0])} was chosen in the data, but is not one of the"
+                f" agent's {len(self)} actions; are data and model of the same tokenizer?"
+            )
+        return numbers
+
+    def spread(self, logits: Tensor) -> Tensor:
+        """Return logits [B, A] as logits of all tokens [B, V]; the others are -inf."""
+        full = logits.new_full((len(logits), self.vocab_size), -torch.inf)
+        return full.index_copy_(1, self.tokens, logits)
+
+
+def check_gpt_config(net_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``net_config``, its keys checked; raise ``ConfigError`` otherwise."""
+    if not isinstance(net_config, Mapping):
+        raise ConfigError(
+            f"net_config: expected a dict like {{'arch': 'gpt', 'n_layer': 4}}, got {net_config!r}."
+        )
+    arch = check_choice("net_config['arch']", net_config.get("arch", "gpt"), ["gpt"])
+    fields = [field.name for field in dataclasses.fields(GPTSpec)]
+    check_keys("net_config of arch 'gpt'", net_config, ("arch", "weights", *fields))
+    return {**net_config, "arch": arch}
+
+
+# ------------------------------------------------------------------------------------------- agents
+
+
+@dataclass(eq=False, repr=False)
+class LanguageAgent(Agent):
     """Base class of agents that write tokens with an evolvable GPT.
 
-    Networks, optimiser, clones, checkpoints and mutations are those of ``EvolvableAgent``.  What
-    differs is the data: games of tokens in place of transitions (see ``language_tokens``), and an
-    action is a run of tokens.  The constructor is therefore its own.
+    They learn from games of tokens (see the top of this file), and an action is a run of tokens.
 
     Args:
         net_config: arguments of ``EvolvableGPT``, and ``arch`` "gpt".  With ``weights`` it starts
@@ -52,10 +229,8 @@ class LanguageAgent(EvolvableAgent):
         actions: the tokens that an agent may choose; None is the whole vocabulary.
         action_length: tokens of one action of the environment.
         index: identity of the agent in its population.
-        batch_size: games in a learn step.
         lr: learning rate of Adam.
-        gamma: discount of one action token, in [0, 1].
-        tau: fraction by which target heads move at each learn step, in (0, 1].
+        batch_size: games in a learn step.
         accumulate: parts that a batch is dealt into, one after the other, to save memory; the
             gradient is that of the whole batch.
         clip: largest norm of the gradient; 0 leaves it as it is.
@@ -72,58 +247,38 @@ class LanguageAgent(EvolvableAgent):
         terms: the parts of the last learn step's loss, by name.
     """
 
-    hyperparameter_names: ClassVar[tuple[str, ...]] = ("lr", "batch_size")
+    HISTORY: ClassVar[tuple[str, ...]] = (*Agent.HISTORY, "terms")
+    #: Every batch is learnt from at once.
+    learn_step: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        net_config: Mapping[str, Any],
-        actions: Sequence[int] | None = None,
-        action_length: int = 1,
-        index: int = 0,
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        gamma: float = 0.99,
-        tau: float = 5e-3,
-        accumulate: int = 1,
-        clip: float = 1.0,
-        bf16: bool = False,
-        mutation: str | None = None,
-        device: str | torch.device = "cpu",
-        accelerator: None = None,
-        seed: int | None = None,
-    ) -> None:
-        if accelerator is not None:
-            raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        self.device = check_device(device)
-        self.seed = seed
-        self.net_config = check_gpt_config(net_config)
-        self.action_dim = check_int("vocab_size", self.net_config.get("vocab_size", 50257))
-        self.actions = ActionTokens(actions, self.action_dim, self.device)
-        self.action_length = check_int("action_length", action_length)
-        self.index = index
-        self.batch_size = batch_size
-        self._lr = check_float("lr", lr, low=0.0)
-        self.learn_step = 1
-        self.gamma = gamma
-        self.tau = tau
-        self.accumulate = check_int("accumulate", accumulate)
-        self.clip = check_float("clip", clip, low=0.0)
-        self.bf16 = bool(bf16)
-        self.mut = mutation
-        self.rng = generator(seed, "exploration")
-        self.parent: int | None = None
-        self.elite = False
-        self.lineage: tuple[Ancestor, ...] = ()
-        self.scores: list[float] = []
-        self.fitness: list[float] = []
-        self.steps: list[int] = [0]
-        self.learn_count = 0
+    net_config: Mapping[str, Any]
+    actions: Sequence[int] | None = None
+    action_length: int = setting(1, count)
+    index: int = 0
+    _: KW_ONLY
+    lr: float = learning_rate(1e-3)
+    batch_size: int = hyperparameter(64, low=1, range=(8, 1024))
+    accumulate: int = setting(1, count)
+    clip: float = setting(1.0, weight)
+    bf16: bool = setting(False, flag)
+    mutation: str | None = None
+    device: Setting[str | torch.device | None, torch.device] = device_setting()
+    accelerator: None = setting(None, no_accelerator)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shape of the network and the tokens, and build the networks."""
+        self.net_config = check_gpt_config(self.net_config)
+        vocab_size = check_int("vocab_size", self.net_config.get("vocab_size", 50257))
+        self.action_tokens = ActionTokens(self.actions, vocab_size, self.device)
+        self.actions = self.action_tokens.tolist()
         self.terms: dict[str, float] = {}
+        super().__post_init__()
 
     def build_lm(self) -> EvolvableGPT:
         """Return a language model of ``net_config``, and let go of the weights given there."""
         config = {key: value for key, value in self.net_config.items() if key != "arch"}
-        self.net_config.pop("weights", None)
+        self.net_config = {k: v for k, v in self.net_config.items() if k != "weights"}
         return EvolvableGPT(**config, device=self.device, seed=derive(self.seed, "actor"))
 
     # ------------------------------------------------------------------- to be given by subclasses
@@ -136,8 +291,12 @@ class LanguageAgent(EvolvableAgent):
     def decoder(self, **settings: Any) -> LogitsProcessor:
         """Return what turns the network's logits [B, V] into those of the policy."""
 
+    def steps_of(self, batch: TokenBatch) -> Steps:
+        """Return the steps of a batch of games; their returns are not discounted."""
+        return steps_of(batch, 1.0, self.device)
+
     def after_step(self) -> None:
-        """Do what follows a step of the optimiser (a soft update, say)."""
+        """Do what comes after a step of the optimiser (a soft update, say)."""
 
     # ------------------------------------------------------------------------------------ networks
 
@@ -151,11 +310,16 @@ class LanguageAgent(EvolvableAgent):
     def schedule(self, factor: float) -> None:
         """Learn with ``factor`` times the learning rate until it is set again."""
         for network in self.networks.values():
-            network.lr = self._lr * factor
+            network.lr = self.lr * factor
 
     def action_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the action tokens [N, A], given hidden states [N, E]."""
-        return self.actions.of(self.lm.head(hidden)).float()
+        return self.action_tokens.of(self.lm.head(hidden)).float()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor arguments that describe the agent, its present shape included."""
+        shape = {key: value for key, value in self.lm.init_dict.items() if key != "device"}
+        return {**super().settings(), "net_config": {"arch": "gpt", **shape}}
 
     # ------------------------------------------------------------------------------------ learning
 
@@ -172,7 +336,7 @@ class LanguageAgent(EvolvableAgent):
         terms: dict[str, float] = {}
         for part in self._parts(experiences):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                losses = self.losses(steps_of(part, self.gamma, self.device))
+                losses = self.losses(self.steps_of(part))
             means = {name: loss.float().sum() / total for name, loss in losses.items()}
             torch.stack(list(means.values())).sum().backward()  # type: ignore[no-untyped-call]
             for name, mean in means.items():
@@ -193,11 +357,6 @@ class LanguageAgent(EvolvableAgent):
         return [batch.select(part) for part in rows if len(part)]
 
     # -------------------------------------------------------------------------------------- acting
-
-    def act(self, states: Tensor, epsilon: float) -> Tokens:
-        """Return the actions in ``states``; see ``getAction``."""
-        tokens: Tokens = self.getAction(states, epsilon)
-        return tokens
 
     def decode(
         self,
@@ -250,42 +409,13 @@ class LanguageAgent(EvolvableAgent):
             tokens = np.where(explore[:, None], drawn, tokens)
         return tokens[0] if single else tokens
 
-    def test(
-        self, env: Any, swap_channels: bool = False, max_steps: int = 500, loop: int = 1
-    ) -> float:
+    def test(self, env: TokenArena, loop: int = 1) -> float:
         """Return, and append to ``fitness``, the mean return of greedily played games.
 
         Args:
-            env: a ``TokenArena``.
-            swap_channels: has no meaning for texts.
-            max_steps: the arena's games end by their own rules.
-            loop: times that the arena is played.
+            env: where the games are played.
+            loop: times that all of them are.
         """
-        if all(network.is_finite() for network in self.networks.values()):
-            returns = [env.play(self.getAction).returns for _ in range(loop)]
-            fitness = float(np.concatenate(returns).mean())
-        else:
-            logger.warning(
-                "agent %d has diverged (weights are not finite): fitness -inf", self.index
-            )
-            fitness = float("-inf")
-        self.fitness.append(fitness)
-        return fitness
-
-    # -------------------------------------------------------------------------------------- copies
-
-    def clone(self, index: int | None = None) -> Self:
-        """Return an independent copy whose streams, dropout's too, are all its own."""
-        twin = super().clone(index)
-        twin.lm.drop.reseed(int(twin.rng.integers(2**62)))
-        return twin
-
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor arguments that describe the agent, without index and device."""
-        shape = {key: value for key, value in self.lm.init_dict.items() if key != "device"}
-        shared = ("action_length", "batch_size", "lr", "gamma", "tau", "accumulate", "clip", "bf16")
-        return {
-            "net_config": {"arch": "gpt", **shape},
-            "actions": self.actions.tolist(),
-            **{name: getattr(self, name) for name in (*shared, *self.own_settings)},
-        }
+        return self.measure(
+            lambda: np.concatenate([env.play(self.getAction).returns for _ in range(loop)])
+        )

@@ -1,9 +1,9 @@
 """Losses of language agents on the token-level decision process, as pure functions.
 
 A *step* is one token that the agent chose.  A batch of games has ``N`` of them (see
-``language_tokens.py``); ``A`` is the number of tokens an agent may choose.  Every loss returns one
-value for each step, ``[N]``, and is differentiated by autograd; what is marked as a target gets no
-gradient.
+``language_agent.Steps``); ``A`` is the number of tokens an agent may choose.  Every loss returns
+one value for each step, ``[N]``, and is differentiated by autograd; what is marked as a target gets
+no gradient.
 
 The losses of ILQL are those of Snell et al. 2022, "Offline RL for Natural Language Generation with
 Implicit Language Q Learning" (arXiv 2206.11871, section 4), built on IQL (arXiv 2110.06169), CQL

@@ -1,7 +1,8 @@
-"""Losses as pure functions: the mean over a batch, and its gradient by the network's outputs.
+"""Losses as pure functions: the mean over a batch, and its gradient.
 
-One text serves NumPy arrays (the CPU kernel) and torch tensors (autograd, any device).  The pairs
-``(loss, gradient)`` are tested against autograd.  B transitions, A actions.
+The gradient is that with respect to the network's outputs.  One implementation serves NumPy arrays
+(the CPU kernel) and torch tensors (autograd, any device).  The pairs ``(loss, gradient)`` are
+tested against autograd.  B transitions, A actions.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ def q_learning(
         huber: Huber's loss in its place: half the square of errors within 1, linear beyond.
 
     Returns:
-        The mean of ``(Q(s, a) - target)**2`` or of Huber's loss [], and its gradient by ``q``
-        [B, A].
+        The mean of ``(Q(s, a) - target)**2`` or of Huber's loss [], and its gradient with
+        respect to ``q`` [B, A].
     """
-    taken = rows(q), actions
-    td_error = q[taken] - targets
+    where = rows(q), actions
+    td_error = q[where] - targets
     gradient = namespace(q).zeros_like(q)
     if huber:
         clipped = td_error.clip(-1, 1)
-        gradient[taken] = clipped * (1 / len(q))
+        gradient[where] = clipped * (1 / len(q))
         return clipped @ (td_error - clipped / 2) / len(q), gradient
-    gradient[taken] = td_error * (2 / len(q))
+    gradient[where] = td_error * (2 / len(q))
     return mean_square(td_error), gradient
 
 
@@ -65,16 +66,16 @@ def conservative(q: Array, actions: Array) -> tuple[Array, Array]:
         actions: integer actions of the data, [B].
 
     Returns:
-        The mean penalty [] and its gradient by ``q`` [B, A].
+        The mean penalty [] and its gradient with respect to ``q`` [B, A].
     """
     xp = namespace(q)
-    taken = rows(q), actions
+    where = rows(q), actions
     below = q - xp.amax(q, axis=1, keepdims=True)
     weights = xp.exp(below)
     total = weights.sum(axis=1, keepdims=True)
-    penalty = xp.log(total[:, 0]) - below[taken]
+    penalty = xp.log(total[:, 0]) - below[where]
     gradient = weights / total
-    gradient[taken] -= 1
+    gradient[where] -= 1
     return penalty.mean(), gradient * (1 / len(q))
 
 
@@ -82,7 +83,7 @@ def squared_error(values: Array, targets: Array) -> tuple[Array, Array]:
     """Squared error of a critic, ``values`` and ``targets`` being [B].
 
     Returns:
-        The mean of ``(value - target)**2`` [] and its gradient by ``values`` [B].
+        The mean of ``(value - target)**2`` [] and its gradient with respect to ``values`` [B].
     """
     error = values - targets
     return mean_square(error), error * (2 / len(values))
@@ -92,9 +93,14 @@ def policy_gradient(values: Array) -> tuple[Array, Array]:
     """Deterministic policy gradient (Lillicrap et al. 2016): the actor minimises ``-Q(s, pi(s))``.
 
     Returns:
-        The mean of ``-values`` [] and its gradient by ``values`` [B].
+        The mean of ``-values`` [] and its gradient with respect to ``values`` [B].
     """
     return -values.mean(), namespace(values).full_like(values, -1 / len(values))
+
+
+def taken(q: Array, actions: Array) -> Array:
+    """Return the Q values [B] of the actions [B] among those of all actions, [B, A]."""
+    return q[rows(q), actions]
 
 
 def rows(q: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What an optimiser remembers, carried from one set of parameters to the next."""
+"""What an optimiser remembers: carried over edits of the parameters, saved, and loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from agilerl.errors import CheckpointError, check_float
 from agilerl.networks.base import Edit, Params
 
 Held = Mapping[str, nn.Parameter]
+
+#: Settings of Adam that a user may have changed.
+OPTIONS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+#: What Adam remembers of a parameter.
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+
+
+# ------------------------------------------------------------------------------------ over an edit
 
 
 def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params]:
@@ -28,14 +37,15 @@ def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params
         if optimizer.state.get(p)
     }
     keys = {key for entry in found.values() for key in entry}
-    return {
-        name: {key: found.get(name, {}).get(key, torch.zeros_like(p)) for key in keys}
-        for name, p in (held.items() if keys else ())
-    }
+    for name, p in held.items():
+        entry = found.setdefault(name, {}) if keys else {}
+        for key in keys - entry.keys():
+            entry[key] = torch.zeros_like(p)
+    return found
 
 
-def carry_moments(moments: dict[str, Params], edit: Edit, head: str) -> None:
-    """Carry the moments of the parameters whose names begin with ``head`` along with an edit."""
+def transfer_moments(moments: dict[str, Params], edit: Edit, head: str) -> None:
+    """Map the moments of the parameters whose names begin with ``head`` to the edited shape."""
     own = {name[len(head) :]: moments.pop(name) for name in list(moments) if name.startswith(head)}
     for key in {key for entry in own.values() for key in entry}:
         before = {name: entry[key] for name, entry in own.items()}
@@ -49,8 +59,8 @@ def fits(optimizer: torch.optim.Optimizer, p: nn.Parameter) -> bool:
     return all((m.dtype, m.device) == (p.dtype, p.device) for m in moments)
 
 
-def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
-    """Return what is remembered of the parameters as wholes: the number of steps.
+def step_state(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
+    """Return what is remembered of a parameter as a whole: the number of steps.
 
     Where some have made fewer steps, being frozen for a time, it is that of the others.
     """
@@ -63,25 +73,25 @@ def rest_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Any]:
     return max(wholes, key=lambda whole: float(whole.get("step", 0)), default={})
 
 
-def homes_of(optimizer: torch.optim.Optimizer, held: Held, live: Held) -> dict[str, int | None]:
-    """Return, by name of a live parameter, the number of the group that it belongs to.
+def group_of(optimizer: torch.optim.Optimizer, held: Held, live: Held) -> dict[str, int | None]:
+    """Return, by name of a live parameter, the number of its parameter group.
 
     It is that of the parameter of this name; a new one joins those of its kind (weight or bias).
     """
     groups = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    homes = {name: groups.get(id(p)) for name, p in held.items()}
-    known = [(name.rpartition(".")[2], home) for name, home in homes.items() if home is not None]
-    kinds = dict(reversed(known))
+    numbers = {name: groups.get(id(p)) for name, p in held.items()}
+    known = [(name.rpartition(".")[2], i) for name, i in numbers.items() if i is not None]
+    of_kind = dict(reversed(known))
     first = known[0][1] if known else None
-    return {name: homes.get(name, kinds.get(name.rpartition(".")[2], first)) for name in live}
+    return {name: numbers.get(name, of_kind.get(name.rpartition(".")[2], first)) for name in live}
 
 
-def adopt(
+def replace_parameters(
     optimizer: torch.optim.Optimizer,
     held: Held,
     live: Held,
     moments: Mapping[str, Params],
-    rest: Mapping[str, Any],
+    steps: Mapping[str, Any],
 ) -> None:
     """Make ``optimizer`` hold ``live`` in place of ``held``, in the same parameter groups.
 
@@ -90,20 +100,89 @@ def adopt(
         held: the parameters that it holds now.
         live: those that it shall hold.
         moments: by name of a live parameter; what is missing is zero.
-        rest: what is remembered of parameters as wholes.
+        steps: the ``step_state`` of all of them.
     """
-    homes = homes_of(optimizer, held, live)
+    numbers = group_of(optimizer, held, live)
     old = {id(p) for p in held.values()}
     for p in held.values():
         optimizer.state.pop(p, None)
     for number, group in enumerate(optimizer.param_groups):
-        place = next((i for i, p in enumerate(group["params"]) if id(p) in old), 0)
+        start = next((i for i, p in enumerate(group["params"]) if id(p) in old), 0)
         others = [p for p in group["params"] if id(p) not in old]
-        mine = [p for name, p in live.items() if homes[name] == number]
-        group["params"] = [*others[:place], *mine, *others[place:]]
+        mine = [p for name, p in live.items() if numbers[name] == number]
+        group["params"] = [*others[:start], *mine, *others[start:]]
     keys = {key for entry in moments.values() for key in entry}
     for name, p in live.items() if keys else ():
         entry = moments.get(name, {})
         kept = {key: entry[key].to(p) if key in entry else torch.zeros_like(p) for key in keys}
-        whole = {k: v.clone() if torch.is_tensor(v) else v for k, v in rest.items()}
+        whole = {k: v.clone() if torch.is_tensor(v) else v for k, v in steps.items()}
         optimizer.state[p] = {**whole, **kept}
+
+
+# ----------------------------------------------------------------------------------- Adam's state
+
+
+def adam_state(optimizer: torch.optim.Adam, held: Held) -> dict[str, Any]:
+    """Return how Adam is set and what it remembers, as tensors and plain values."""
+    group = optimizer.param_groups[0]
+    return {
+        "options": {name: group[name] for name in OPTIONS},
+        "moments": {
+            name: {key: value.detach().clone() for key, value in optimizer.state[p].items()}
+            for name, p in held.items()
+            if optimizer.state.get(p)
+        },
+    }
+
+
+def check_adam_state(state: Mapping[str, Any], held: Held) -> None:
+    """Raise if ``state`` is not that of an Adam on parameters of the shapes of ``held``.
+
+    Raises:
+        CheckpointError: on entries that are missing, of another shape, or of no meaning to Adam.
+        ConfigError: on a number out of its range.
+    """
+    options = state["options"]
+    if options.keys() != set(OPTIONS) or len(options["betas"]) != 2:
+        raise CheckpointError(f"options: expected {', '.join(OPTIONS)}, got {dict(options)}.")
+    for name in ("lr", "eps", "weight_decay"):
+        check_float(name, options[name], low=0.0)
+    for beta in options["betas"]:
+        if check_float("betas", beta, 0.0, 1.0) == 1.0:
+            raise CheckpointError(f"betas: expected numbers below 1, got {options['betas']}.")
+    if options["maximize"] is not False or not isinstance(options["amsgrad"], bool):
+        raise CheckpointError(
+            "maximize, amsgrad: expected False and a bool, got"
+            f" {options['maximize']!r} and {options['amsgrad']!r}; a loss is minimised."
+        )
+    largest = {"max_exp_avg_sq"}
+    needed = MOMENTS | largest if options["amsgrad"] else MOMENTS
+    for name, entry in state["moments"].items():
+        if not needed <= entry.keys() <= MOMENTS | largest:
+            raise CheckpointError(f"moments of {name}: expected {needed}, got {set(entry)}.")
+        for key, value in entry.items():
+            expected = torch.Size() if key == "step" else held[name].shape
+            if value.shape != expected or not value.is_floating_point():
+                raise CheckpointError(f"the optimiser's {key} of {name} has another shape or type.")
+        check_float(f"step of {name}", float(entry["step"]), low=0.0)
+
+
+def load_adam_state(optimizer: torch.optim.Adam, held: Held, state: Mapping[str, Any]) -> None:
+    """Take over a state that was checked; tensors that are there already are written in place."""
+    for group in optimizer.param_groups:
+        group.update(state["options"])
+    for name, p in held.items():
+        given = state["moments"].get(name, {})
+        kept = optimizer.state.get(p, {})
+        for key, value in given.items():
+            if key in kept:
+                kept[key].copy_(value)
+            else:
+                dtype = torch.float32 if key == "step" else p.dtype
+                kept[key] = value.detach().to(p.device, dtype, copy=True)
+        for key in kept.keys() - given.keys():
+            del kept[key]
+        if kept:
+            optimizer.state[p] = kept
+        else:
+            optimizer.state.pop(p, None)

@@ -63,7 +63,7 @@ def saved_policy(
         )
     agent = AGENTS[algo].load(path)
     agent.rng = generator(seed, "saved policy")
-    agent.bind(env)
+    agent.adapt_to_env(env)
 
     def act(states: Array) -> Array:
         turned = np.moveaxis(states, -1, 1) if swap_channels else states

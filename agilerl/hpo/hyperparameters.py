@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from agilerl.algorithms import ALGORITHMS
+from agilerl.algorithms.settings import hyperparameters_of
 from agilerl.errors import ConfigError, check_float
 
 #: Widest change of one mutation on a logarithmic scale.
@@ -18,8 +20,8 @@ STEPS = (0.8, 1.2)
 
 
 @dataclass(frozen=True)
-class HyperParameter:
-    """A range, and how to move in it.
+class Range:
+    """Where a hyper-parameter may move, and how.
 
     Args:
         low: smallest value.
@@ -33,7 +35,7 @@ class HyperParameter:
     log: bool = False
     integer: bool = False
 
-    def widened(self, value: float) -> HyperParameter:
+    def widened(self, value: float) -> Range:
         """Return the range that includes ``value``."""
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
@@ -52,37 +54,41 @@ class HyperParameter:
         return int(new) if self.integer else float(new)
 
 
-DEFAULTS: dict[str, HyperParameter] = {
-    "lr": HyperParameter(1e-5, 1e-2, log=True),
-    "batch_size": HyperParameter(8, 1024, integer=True),
-    "learn_step": HyperParameter(1, 16, integer=True),
-    "gamma": HyperParameter(0.9, 0.999),
-    "tau": HyperParameter(1e-4, 1e-1, log=True),
-    "alpha": HyperParameter(1e-2, 10.0, log=True),
-    "policy_freq": HyperParameter(1, 8, integer=True),
-}
+def declared_ranges(algo: str) -> dict[str, Range]:
+    """Return the ranges that an algorithm declares, by name of the hyper-parameter."""
+    declared = hyperparameters_of(ALGORITHMS[algo])
+    return {name: Range(*x.range, x.log, x.integer) for name, x in declared.items()}
+
+
+#: The ranges of all algorithms, for agents of one's own; an earlier algorithm goes before a later.
+DEFAULTS = {k: x for algo in reversed(ALGORITHMS) for k, x in declared_ranges(algo).items()}
 
 
 def ranges_for(
-    names: Sequence[str], given: Mapping[str, tuple[float, float] | HyperParameter]
-) -> dict[str, HyperParameter]:
+    names: Sequence[str],
+    given: Mapping[str, tuple[float, float] | Range],
+    algo: str | None = None,
+) -> dict[str, Range]:
     """Return the range of each hyper-parameter in ``names``.
 
     Args:
         names: the hyper-parameters that may change.
-        given: ranges of the user, ``(low, high)`` or a ``HyperParameter``, before the defaults.
+        given: ranges of the user, ``(low, high)`` or a ``Range``, before the declared ones.
+        algo: the algorithm whose declared ranges go before those of others.
 
     Raises:
         ConfigError: if a range is malformed, or one is missing that has no default.
     """
+    defaults = DEFAULTS | (declared_ranges(algo) if algo else {})
     ranges = {}
     for name in names:
-        if name not in given and name not in DEFAULTS:
+        if name not in given and name not in defaults:
             raise ConfigError(
                 f"rl_hp_selection: no range is known for {name!r}; pass"
                 f" Mutations(ranges={{{name!r}: (low, high)}})."
             )
-        ranges[name] = _range(name, given[name]) if name in given else DEFAULTS[name]
+        default = defaults.get(name)
+        ranges[name] = _range(name, given[name], default) if name in given else defaults[name]
     for name in given:
         if name not in names:
             raise ConfigError(
@@ -91,9 +97,8 @@ def ranges_for(
     return ranges
 
 
-def _range(name: str, given: Any) -> HyperParameter:
-    default = DEFAULTS.get(name)
-    if isinstance(given, HyperParameter):
+def _range(name: str, given: Any, default: Range | None) -> Range:
+    if isinstance(given, Range):
         low, high, default = given.low, given.high, given
     else:
         try:
@@ -113,4 +118,4 @@ def _range(name: str, given: Any) -> HyperParameter:
     if default is not None:
         return replace(default, low=low, high=high)
     integer = isinstance(given[0], int) and isinstance(given[1], int)
-    return HyperParameter(low, high, log=not integer and high / low >= 10, integer=integer)
+    return Range(low, high, log=not integer and high / low >= 10, integer=integer)

@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from agilerl.algorithms import ALGORITHMS
 from agilerl.devices import check_device
 from agilerl.errors import ConfigError, check_choice, check_float, suggest
 from agilerl.hpo.foreign import ForeignAgent, check_layout
-from agilerl.hpo.hyperparameters import HyperParameter, ranges_for
+from agilerl.hpo.hyperparameters import Range, ranges_for
 from agilerl.networks.base import EditRefused, EvolvableNetwork
 from agilerl.networks.build import NET_CONFIG_KEYS
 from agilerl.seeding import generator
 
 #: Fraction of each weight matrix that a parameter mutation changes.
 NOISY_FRACTION = 0.1
-
-#: The algorithms that mutations know by name.
-ALGORITHMS = ("DQN", "CQN", "DDPG", "BC_LM", "ILQL")
 
 
 def check_probability(field: str, value: object) -> float:
@@ -69,7 +67,7 @@ class Mutations:
         rand_seed: int | None = None,
         device: str | torch.device = "cpu",
         accelerator: None = None,
-        ranges: Mapping[str, tuple[float, float] | HyperParameter] | None = None,
+        ranges: Mapping[str, tuple[float, float] | Range] | None = None,
         seed: int | None = None,
     ) -> None:
         if accelerator is not None:
@@ -96,7 +94,8 @@ class Mutations:
         self.rl_hp_selection = list(rl_hp_selection)
         if rl_hp > 0 and not self.rl_hp_selection:
             raise ConfigError("rl_hp_selection: empty, while rl_hp > 0; name some, ['lr'] say.")
-        self.ranges = ranges_for(self.rl_hp_selection, ranges or {})
+        name = self.algo if isinstance(self.algo, str) else None
+        self.ranges = ranges_for(self.rl_hp_selection, ranges or {}, name)
         check_choice("arch", arch, (*NET_CONFIG_KEYS, "gpt"))
         self.arch = arch
         self.device = check_device(device)
@@ -123,9 +122,7 @@ class Mutations:
         """Let the hyper-parameter ``name`` grow no further than ``high``."""
         if name in self.ranges:
             old = self.ranges[name]
-            self.ranges[name] = HyperParameter(
-                min(old.low, high), min(old.high, high), old.log, old.integer
-            )
+            self.ranges[name] = Range(min(old.low, high), min(old.high, high), old.log, old.integer)
 
     def _present(self, agent: Any) -> Any:
         return agent if self._layout is None else ForeignAgent(agent, self._layout)
@@ -201,6 +198,6 @@ class Mutations:
         for network, edit in zip(networks, edits, strict=True):
             network.apply_edit(edit)
         for owned in agent.networks.values():
-            owned.follow()
+            owned.sync()
         choice = ", ".join(f"{value}" for value in first.choice.values())
         return f"{method}({choice})"

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from agilerl.algorithms.agent_state import drawers
-from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.replay_buffer import ReplayBuffer, Rows
 from agilerl.seeding import Streams
 
@@ -66,8 +64,6 @@ class Task(Protocol):
 
 def rng_owners(agent: Any) -> list[Any]:
     """Return whatever draws in ``agent``; a user's own agent need not say."""
-    if isinstance(agent, EvolvableAgent):
-        return drawers(agent)
     return list(getattr(agent, "rng_owners", ()))
 
 

@@ -143,7 +143,7 @@ def load_weights(agent: LanguageAgent, load: str) -> None:
         agent.clone_policy(load)
         return
     saved = type(agent).load(load, agent.device)
-    if saved.actions.tolist() != agent.actions.tolist():
+    if saved.actions != agent.actions:
         raise CheckpointError(f"{load}: its agent chose among other tokens than this run's.")
     agent.networks = saved.networks
     agent.learn_count = saved.learn_count

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from agilerl import checkpoint
-from agilerl.algorithms.agent_state import stream_from, stream_state
 from agilerl.errors import CheckpointError
+from agilerl.seeding import load_stream_state, stream_state
 from agilerl.training.observers import load_population, save_population
 from agilerl.training.run import Generation, RunObserver, RunState
 
@@ -103,7 +103,7 @@ def load_state(state: RunState, directory: Path, device: str) -> None:
         for name in ("tournament", "mutation"):
             owner = getattr(state, name)
             if owner is not None:
-                owner.rng = stream_from(payload["streams"][name])
+                load_stream_state(owner.rng, payload["streams"][name])
         for name, (low, high, log, integer) in payload["ranges"].items():
             mutation = state.mutation
             if mutation is not None and name in mutation.ranges:

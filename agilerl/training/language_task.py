@@ -11,19 +11,11 @@ import numpy as np
 
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.errors import ConfigError, check_int
-from agilerl.hpo.hyperparameters import HyperParameter
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.seeding import Streams, derive
 from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 from agilerl.training.language_config import RunConfig, TrainConfig
-
-#: Ranges of hyper-parameters that only language agents have.
-RANGES: dict[str, HyperParameter] = {
-    "expectile": HyperParameter(0.5, 0.95),
-    "beta": HyperParameter(0.25, 64.0, log=True),
-    "cql": HyperParameter(1e-4, 1.0, log=True),
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +113,7 @@ def evolution(
     pop = config.population
     if check_int("population.size", pop.size) == 1:
         return None, None
-    names = list(pop.rl_hp_selection or agents[0].hyperparameter_names)
+    names = list(pop.rl_hp_selection or agents[0].hyperparameters)
     tournament = TournamentSelection(
         pop.tournament, pop.elitism, pop.size, 1, seed=derive(config.seed, "tournament")
     )
@@ -137,7 +129,6 @@ def evolution(
         mutation_sd=pop.mutation_sd,
         arch="gpt",
         rand_seed=derive(config.seed, "mutations"),
-        ranges={name: RANGES[name] for name in names if name in RANGES},
     )
     mutation.limit("batch_size", games)
     return tournament, mutation

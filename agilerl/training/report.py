@@ -130,7 +130,7 @@ def returns_of(
     try:
         spec = env.spec
         longest = (spec.max_episode_steps if spec else None) or 10_000
-        agent.bind(env)
+        agent.adapt_to_env(env)
         act = agent.getAction
         returns = evaluate(act, env, episodes, longest, bool(summary["swap_channels"]))
         return np.asarray(returns[0])

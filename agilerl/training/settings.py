@@ -113,8 +113,8 @@ class Settings:
         eval_env = self.env if self.eval_env is None else as_vector_env(self.eval_env)
         autoreset_mode(eval_env)
         for agent in self.pop:
-            if hasattr(agent, "bind"):
-                agent.bind(eval_env)
+            if hasattr(agent, "adapt_to_env"):
+                agent.adapt_to_env(eval_env)
         return {
             "eval_env": eval_env,
             "swap_channels": self.swap_channels,

@@ -11,6 +11,7 @@ import gymnasium as gym
 import torch
 
 from agilerl.algorithms import AGENTS
+from agilerl.algorithms.settings import setting_names
 from agilerl.components.make_env import make_env
 from agilerl.components.vector_env import InProcessVectorEnv, SameStepVectorEnv
 from agilerl.components.worker_env import WorkerVectorEnv, check_workers
@@ -21,19 +22,14 @@ from agilerl.training.pictures import population_score, save_or_show
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Arguments of agents that ``initialPopulation`` takes itself.
+OWN_ARGUMENTS = ("state_dim", "action_dim", "one_hot", "net_config")
 #: INIT_HP keys that describe an agent, and the arguments that they set.
 AGENT_KEYS = {
-    "DOUBLE": "double",
-    "HUBER": "huber",
-    "BATCH_SIZE": "batch_size",
-    "LR": "lr",
-    "GAMMA": "gamma",
-    "LEARN_STEP": "learn_step",
-    "TAU": "tau",
-    "POLICY_FREQ": "policy_freq",
-    "ALPHA": "alpha",
-    "MIN_ACTION": "min_action",
-    "MAX_ACTION": "max_action",
+    name.upper(): name
+    for agent_class in AGENTS.values()
+    for name in setting_names(agent_class)
+    if name not in OWN_ARGUMENTS
 }
 #: INIT_HP keys that describe a run; they are for the caller's own use.
 RUN_KEYS = (
@@ -118,10 +114,9 @@ def initialPopulation(
     Raises:
         ConfigError: on an unknown algorithm or key, or a value that can't be used.
     """
-    agent_class = AGENTS[check_choice("algo", algo, AGENTS)]
+    agent_class: Any = AGENTS[check_choice("algo", algo, AGENTS)]
     check_keys("INIT_HP", INIT_HP, (*AGENT_KEYS, *RUN_KEYS))
-    shared = ("batch_size", "lr", "gamma", "learn_step", "tau")
-    used = {*shared, *agent_class.own_settings}
+    used = setting_names(agent_class)
     settings: dict[str, Any] = {
         name: INIT_HP[key] for key, name in AGENT_KEYS.items() if name in used and key in INIT_HP
     }

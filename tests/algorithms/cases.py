@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Case:
     def batch(self, seed: int = 0, count: int = BATCH) -> list[torch.Tensor]:
         """Return experiences as the replay buffer samples them."""
         rng = np.random.default_rng(seed)
-        if self.cls is DDPG:
+        if not self.cls.discrete:
             actions = torch.from_numpy(rng.uniform(-1, 1, (count, ACTIONS)).astype(np.float32))
         else:
             actions = torch.from_numpy(rng.integers(ACTIONS, size=(count, 1)))
@@ -110,7 +111,7 @@ class Walk(gym.Env[Any, Any]):
             self.observation_space = gym.spaces.Box(0, 255, case.state_dim, np.uint8)
         else:
             self.observation_space = gym.spaces.Box(-1, 1, case.state_dim, np.float32)
-        if case.cls is DDPG:
+        if not case.cls.discrete:
             self.action_space = gym.spaces.Box(-2, 2, (ACTIONS,), np.float32)
         else:
             self.action_space = gym.spaces.Discrete(ACTIONS)
@@ -159,12 +160,11 @@ def tensors(agent: Any) -> dict[str, torch.Tensor]:
     """Return copies of everything that an agent has learnt: weights, targets, moments."""
     found: dict[str, torch.Tensor] = {}
     for name, owned in agent.networks.items():
-        state = owned.state()
+        state = owned.state_dict()
         for part in ("module", "target"):
             found |= {f"{name} {part} {key}": value for key, value in state[part].items()}
-        for key, entry in state["moments"].items():
-            found |= {f"{name} {kind} {key}": value for kind, value in entry.items()}
-        found[f"{name} steps"] = torch.tensor(state["steps"])
+        for key, entry in state["optimizer"]["moments"].items():
+            found |= {f"{name} {key} {kind}": value for kind, value in entry.items()}
     return found
 
 
@@ -180,6 +180,32 @@ def digest(agent: Any) -> str:
     for name, value in sorted(tensors(agent).items()):
         total.update(name.encode() + value.numpy().tobytes())
     return total.hexdigest()
+
+
+def assert_same(one: Any, other: Any, path: str = "state") -> None:
+    """Two states are the same bit for bit."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}[{key!r}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    else:
+        assert one == other, path
+
+
+def assert_plain(state: Any, path: str = "state") -> None:
+    """A state consists of tensors and plain values."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            assert type(key) is str, path
+            assert_plain(value, f"{path}[{key!r}]")
+    elif isinstance(state, list | tuple):
+        for i, value in enumerate(state):
+            assert_plain(value, f"{path}[{i}]")
+    else:
+        assert type(state) in (torch.Tensor, str, int, float, bool, type(None)), path
 
 
 def assert_learns(agent: Any, batch: list[torch.Tensor]) -> None:
@@ -244,7 +270,7 @@ def mutable_parts(root: Any) -> dict[Any, str]:
 def is_object(value: Any) -> bool:
     """Return whether ``value`` is an object of this library or of torch with attributes."""
     own = type(value).__module__.startswith("agilerl.")
-    frozen = hasattr(type(value), "__dataclass_fields__")
+    frozen = dataclasses.is_dataclass(value) and not isinstance(value, EvolvableAgent)
     return (own and not frozen and hasattr(value, "__dict__")) or isinstance(
         value, nn.Module | torch.optim.Optimizer
     )

@@ -18,6 +18,8 @@ from tests.algorithms.cases import (
     Walk,
     assert_learns,
     assert_optimisers_hold_the_live_parameters,
+    assert_plain,
+    assert_same,
     differing,
     edit_everywhere,
     edits_of,
@@ -42,7 +44,6 @@ class AgentConformance:
         agent = case.agent(index=7, mutation="first")
         assert (agent.scores, agent.fitness, agent.steps) == ([], [], [0])
         assert (agent.mut, agent.index, agent.parent) == ("first", 7, None)
-        assert agent.lineage == ()
 
     def test_defaults_are_never_mutable(self, case: Case) -> None:
         config = {**case.net_config, "h_size": [8, 8]}
@@ -77,7 +78,7 @@ class AgentConformance:
         states = case.states(5)
         actions = agent.getAction(states)
         single = [agent.getAction(state) for state in states]
-        shape = (ACTIONS,) if case.cls.algo == "DDPG" else ()
+        shape = () if case.cls.discrete else (ACTIONS,)
         assert isinstance(actions, np.ndarray)
         assert actions.shape == (5, *shape)
         assert [np.shape(action) for action in single] == [shape] * 5
@@ -102,8 +103,8 @@ class AgentConformance:
 
     @staticmethod
     def streams(agent: Any) -> list[Any]:
-        drawers = [agent, *(n for o in agent.networks.values() for n in o.evolvables)]
-        return [drawer.rng.bit_generator.state for drawer in drawers]
+        assert len(agent.rng_owners) == 1 + len(agent.networks)
+        return [owner.rng.bit_generator.state for owner in agent.rng_owners]
 
     @staticmethod
     def modes(agent: Any) -> list[bool]:
@@ -166,7 +167,7 @@ class AgentConformance:
         assert twin.settings() == agent.settings()
         assert (twin.index, twin.parent, agent.index) == (9, 3, 3)
         assert agent.clone().index == 3
-        for name in ("scores", "fitness", "steps", "mut", "learn_count", "lineage", "device"):
+        for name in ("scores", "fitness", "steps", "mut", "learn_count", "elite", "device"):
             assert getattr(twin, name) == getattr(agent, name), name
         assert differing(tensors(twin), tensors(agent)) == []
 
@@ -219,7 +220,7 @@ class AgentConformance:
             owned.target.to(torch.float64)
         assert_learns(agent, case.batch(9))
         assert_optimisers_hold_the_live_parameters(agent)
-        learnt = [v for n, v in tensors(agent).items() if not n.endswith("steps")]
+        learnt = [v for n, v in tensors(agent).items() if not n.endswith(" step")]
         assert {value.dtype for value in learnt} == {torch.float64}
 
     def test_a_checkpoint_gives_the_same_agent_back(
@@ -240,6 +241,80 @@ class AgentConformance:
         for twin in (loaded, stranger):
             np.testing.assert_array_equal(self.go_on(case, twin), actions)
             assert differing(tensors(twin), tensors(agent)) == []
+
+    # --------------------------------------------------------------------------------------- state
+
+    def test_a_state_is_plain_and_shares_nothing_with_the_agent(
+        self, case: Case, agent: Any
+    ) -> None:
+        state = agent.state_dict()
+        assert_plain(state)
+        kept = copy.deepcopy(state)
+        mine, its = mutable_parts(agent), mutable_parts(state)
+        assert [its[key] for key in mine.keys() & its.keys()] == []
+        agent.learn(case.batch(30))
+        agent.getAction(case.states(4), 0.5)
+        agent.scores.append(9.0)
+        assert_same(state, kept)
+
+    def test_a_state_of_the_same_shapes_is_taken_over_in_place(
+        self, case: Case, agent: Any
+    ) -> None:
+        stranger = case.agent(seed=99, gamma=0.5, lr=0.5, index=9)
+        stranger.learn(case.batch(5))
+        parameters = [p for o in stranger.networks.values() for p in o.module.parameters()]
+        stranger.load_state_dict(agent.state_dict())
+        assert_same(stranger.state_dict(), agent.state_dict())
+        live = [p for o in stranger.networks.values() for p in o.module.parameters()]
+        assert all(p is q for p, q in zip(parameters, live, strict=True))
+        assert stranger.lr == agent.lr == stranger.optimizer.param_groups[0]["lr"]
+        self.assert_goes_on_alike(case, agent, stranger)
+
+    def test_a_state_of_before_the_first_step_empties_the_optimiser(
+        self, case: Case, agent: Any
+    ) -> None:
+        fresh = case.agent(seed=7)
+        agent.load_state_dict(fresh.state_dict())
+        assert_same(agent.state_dict(), fresh.state_dict())
+        self.assert_goes_on_alike(case, fresh, agent)
+
+    @pytest.mark.parametrize("way", ["load_state_dict", "from_state_dict"])
+    def test_a_state_of_other_shapes_and_settings_is_taken_over(
+        self, case: Case, agent: Any, way: str
+    ) -> None:
+        for method in edits_of(agent)[:3]:
+            edit_everywhere(agent, method)
+        agent.elite = True
+        if way == "load_state_dict":
+            other = case.agent(seed=9, net_config={**case.net_config, "h_size": [8]}, tau=0.5)
+            other.load_state_dict(agent.state_dict())
+        else:
+            other = case.cls.from_state_dict(agent.state_dict())
+        assert_same(other.state_dict(), agent.state_dict())
+        self.assert_goes_on_alike(case, agent, other)
+
+    @pytest.mark.parametrize("way", ["state", "deepcopy", "clone"])
+    def test_double_precision_is_kept(self, case: Case, way: str) -> None:
+        agent = case.agent()
+        for owned in agent.networks.values():
+            owned.module.to(torch.float64)
+        agent.learn(case.batch())
+        if way == "state":
+            twin = case.agent(seed=5)
+            twin.load_state_dict(agent.state_dict())
+        else:
+            twin = copy.deepcopy(agent) if way == "deepcopy" else agent.clone()
+            twin.rng = copy.deepcopy(agent.rng)
+        assert {p.dtype for o in twin.networks.values() for p in o.target.parameters()} == {
+            torch.float64
+        }
+        for one in (agent, twin):
+            one.learn(case.batch(1))
+        assert differing(tensors(agent), tensors(twin)) == []
+
+    def assert_goes_on_alike(self, case: Case, one: Any, other: Any) -> None:
+        np.testing.assert_array_equal(self.go_on(case, one), self.go_on(case, other))
+        assert_same(other.state_dict(), one.state_dict())
 
     @staticmethod
     def go_on(case: Case, agent: Any) -> Any:

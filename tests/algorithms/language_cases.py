@@ -30,7 +30,8 @@ AGENTS: tuple[type[BC_LM | ILQL], ...] = (BC_LM, ILQL)
 
 def agent_of(cls: type[Any], **changes: Any) -> Any:
     """Return a small agent that learns fast enough to be seen."""
-    settings = {"actions": ACTIONS, "action_length": 2, "lr": 1e-2, "tau": 0.1, "seed": 0}
+    settings = {"actions": ACTIONS, "action_length": 2, "lr": 1e-2, "seed": 0}
+    settings |= {"tau": 0.1} if cls is ILQL else {}
     return cls(changes.pop("net_config", NET), **{**settings, **changes})
 
 
@@ -63,10 +64,10 @@ def tensors(agent: Any) -> dict[str, torch.Tensor]:
     """Return every tensor that makes up an agent: weights, targets and moments."""
     found = {}
     for name, network in agent.networks.items():
-        state = network.state()
+        state = network.state_dict()
         for part in ("module", "target"):
             found.update({f"{name} {part} {k}": v for k, v in state.get(part, {}).items()})
-        for key, entry in state["moments"].items():
+        for key, entry in state["optimizer"]["moments"].items():
             found.update({f"{name} moments {key} {k}": v for k, v in entry.items()})
     return found
 

@@ -44,6 +44,8 @@ def test_a_checkpoint_of_another_algorithm_is_refused_by_name(
 
 
 HUGE = 10**9
+OPTIONS = ("networks", "actor", "optimizer", "options")
+BIAS = ("networks", "actor", "optimizer", "moments", "layers.output.bias")
 
 
 @pytest.mark.parametrize(
@@ -64,10 +66,29 @@ HUGE = 10**9
         (("networks", "actor", "module", "layers.output.bias"), "zero"),
         (("networks", "actor", "module", "layers.output.bias"), torch.zeros(9)),
         (("networks", "actor", "target"), {}),
-        (("networks", "actor", "moments"), "none"),
-        (("networks", "actor", "steps"), "many"),
+        (("networks", "actor", "target", "layers.output.bias"), torch.zeros(9)),
+        (("networks", "actor", "frozen"), ["layers.nobody"]),
+        (("networks", "actor", "optimizer"), {}),
+        (("networks", "actor", "optimizer", "moments"), "none"),
+        (("networks", "actor", "optimizer", "moments", "layers.nobody"), {}),
+        (("networks", "actor", "optimizer", "moments", "layers.output.bias"), {}),
+        ((*BIAS, "exp_avg"), torch.zeros(9)),
+        ((*BIAS, "exp_avg"), torch.zeros(3, dtype=torch.long)),
+        ((*BIAS, "step"), torch.tensor(-1.0)),
+        ((*BIAS, "step"), torch.tensor(float("nan"))),
+        ((*BIAS, "surprise"), torch.zeros(3)),
+        ((*OPTIONS, "lr"), float("nan")),
+        ((*OPTIONS, "lr"), -1.0),
+        ((*OPTIONS, "lr"), "fast"),
+        ((*OPTIONS, "betas"), (0.9, 1.0)),
+        ((*OPTIONS, "betas"), (-0.1, 0.9)),
+        ((*OPTIONS, "betas"), (0.9,)),
+        ((*OPTIONS, "eps"), float("inf")),
+        ((*OPTIONS, "weight_decay"), -1.0),
+        ((*OPTIONS, "maximize"), True),
+        ((*OPTIONS, "amsgrad"), True),
+        ((*OPTIONS, "momentum"), 1.0),
         (("history",), None),
-        (("lineage",), [{"colour": "red"}]),
         (("streams",), []),
         (("streams",), ["{", "{"]),
         (("streams",), ["{}", "{}"]),
@@ -79,10 +100,10 @@ def test_an_inconsistent_checkpoint_is_a_checkpoint_error_and_loses_nothing(
 ) -> None:
     agent = saved_agent(path)
     payload = torch.load(path, weights_only=True)
-    place = payload
+    part = payload
     for key in where[:-1]:
-        place = place[key]
-    place[where[-1]] = value
+        part = part[key]
+    part[where[-1]] = value
     torch.save(payload, path)
     before, attributes = tensors(agent), agent.settings()
     with pytest.raises(CheckpointError, match=r"agent\.pt: "):
@@ -92,7 +113,7 @@ def test_an_inconsistent_checkpoint_is_a_checkpoint_error_and_loses_nothing(
     assert_learns(agent, CASE.batch(1))
 
 
-@pytest.mark.parametrize("key", ["algo", "settings", "networks", "history", "lineage", "streams"])
+@pytest.mark.parametrize("key", ["algo", "settings", "networks", "history", "streams"])
 def test_a_checkpoint_without_one_of_its_parts_is_a_checkpoint_error(key: str, path: Path) -> None:
     saved_agent(path)
     payload = torch.load(path, weights_only=True)

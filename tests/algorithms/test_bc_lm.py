@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
 import pickle
@@ -16,6 +17,7 @@ from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.hpo.mutation import Mutations
+from tests.algorithms.cases import assert_plain, assert_same
 from tests.algorithms.language_cases import (
     ACTIONS,
     AGENTS,
@@ -271,3 +273,39 @@ def test_bad_settings_are_refused_by_name(changes: dict[str, Any], message: str)
 def test_a_prompt_longer_than_the_block_is_refused() -> None:
     with pytest.raises(ConfigError, match="block_size=12"):
         agent_of(BC_LM).getAction(np.full(11, 3))
+
+
+@BOTH
+def test_a_state_goes_on_with_the_same_dropout_and_clones_draw_their_own(cls: type[Any]) -> None:
+    agent = trained(cls, net_config={**NET, "dropout": 0.3})
+    assert len(agent.rng_owners) == 3
+    twin, state = agent.clone(), agent.state_dict()
+    assert_plain(state)
+    rebuilt, stranger = cls.from_state_dict(state), trained(cls, 1, seed=9)
+    stranger.load_state_dict(state)
+    loss = agent.learn(random_games(seed=4))
+    assert rebuilt.learn(random_games(seed=4)) == stranger.learn(random_games(seed=4)) == loss
+    assert twin.learn(random_games(seed=4)) != loss
+    for one in (rebuilt, stranger):
+        assert_same(one.state_dict(), agent.state_dict())
+        assert one.terms == agent.terms
+
+
+def test_a_dropout_stream_of_another_type_of_device_goes_on_as_one_seeded_by_it() -> None:
+    agent = trained(BC_LM, net_config={**NET, "dropout": 0.3})
+    states = []
+    for state in (b"0123456789abcdef", b"0123456789abcdeF"):  # a CUDA generator's has 16 bytes
+        saved = agent.state_dict()
+        saved["streams"][-1] = base64.b64encode(state).decode()
+        states += [BC_LM.from_state_dict(saved).state_dict()["streams"][-1] for _ in "ab"]
+    assert states[0] == states[1] != states[2] == states[3]
+
+
+def test_streams_that_are_malformed_change_nothing() -> None:
+    agent = trained(BC_LM)
+    state = agent.state_dict()
+    before = copy.deepcopy(state)
+    for wrong in ("", "{", "%%%", base64.b64encode(b"").decode(), 3):
+        with pytest.raises(CheckpointError, match="incomplete or inconsistent"):
+            agent.load_state_dict({**state, "streams": [*state["streams"][:-1], wrong]})
+    assert_same(agent.state_dict(), before)

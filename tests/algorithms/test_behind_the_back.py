@@ -34,7 +34,7 @@ def test_the_moments_follow_two_edits_made_at_once_as_they_follow_one_by_one() -
             train(net, seed)
         net.module.add_node(hidden_layer=0, numb_new_nodes=3)
         if net is one:
-            net.follow()
+            net.sync()
         net.module.remove_node(hidden_layer=0, numb_new_nodes=5)
     mine, its = moments(two), moments(one)
     assert all(torch.equal(mine[name], its[name]) for name in its)

@@ -41,7 +41,7 @@ def test_bounds_that_were_given_go_before_the_environments(
 ) -> None:
     agent = DDPG(3, 1, False, **given)
     for _ in range(2):
-        agent.bind(pendulum())
+        agent.adapt_to_env(pendulum())
         assert (agent.min_action, agent.max_action) == ([low], [high])
 
 
@@ -49,11 +49,11 @@ def test_bounds_once_bound_stay_and_go_into_clones_and_checkpoints(tmp_path: Any
     agent = DDPG(3, 1, False)
     agent.saveCheckpoint(tmp_path / "unbound")
     loaded = DDPG.load(tmp_path / "unbound")
-    loaded.bind(pendulum())
+    loaded.adapt_to_env(pendulum())
     assert loaded.max_action == [2.0], "an agent that was not told still takes the environment's"
     loaded.saveCheckpoint(tmp_path / "bound")
     for twin in (loaded.clone(), DDPG.load(tmp_path / "bound")):
-        twin.bind(gym.wrappers.RescaleAction(pendulum(), np.float32(-1), np.float32(1)))
+        twin.adapt_to_env(gym.wrappers.RescaleAction(pendulum(), np.float32(-1), np.float32(1)))
         assert (twin.min_action, twin.max_action) == ([-2.0], [2.0])
 
 

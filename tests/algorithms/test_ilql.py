@@ -14,7 +14,7 @@ import torch
 from agilerl.algorithms import language_losses as losses
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
-from agilerl.algorithms.language_tokens import steps_of
+from agilerl.algorithms.language_agent import steps_of
 from agilerl.data.language_dataset import TokenGames, pack_games
 from agilerl.errors import CheckpointError
 from tests.algorithms.language_cases import NET, agent_of, random_games, trained

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agilerl.algorithms.language_tokens import discounted_returns, steps_of
+from agilerl.algorithms.language_agent import discounted_returns, steps_of
 from agilerl.data.language_dataset import TokenGames, pack_games
 from agilerl.errors import DatasetError
 from tests.algorithms.language_cases import random_games
@@ -24,22 +24,22 @@ def games(*rows: tuple[list[int], list[int], list[float], list[int]]) -> TokenGa
     )
 
 
-def read_until(steps_place: int, ids: torch.Tensor) -> list[int]:
-    """Return what a causal network has read at a place."""
-    row, column = divmod(steps_place, ids.shape[1])
+def read_until(position: int, ids: torch.Tensor) -> list[int]:
+    """Return what a causal network has read at a position."""
+    row, column = divmod(position, ids.shape[1])
     return ids[row, : column + 1].tolist()
 
 
 def test_the_state_of_a_step_is_all_that_was_written_before_it() -> None:
     steps = steps_of(games(GAME, CUT), 1.0)
     assert steps.actions.tolist() == [3, 4, 5, 5]
-    states = [read_until(place, steps.ids) for place in steps.places.tolist()]
+    states = [read_until(position, steps.ids) for position in steps.positions.tolist()]
     assert states == [[1], [1, 3], [1, 3, 4, 6], [1]]
 
 
 def test_the_next_state_includes_the_reply_and_a_cut_game_goes_on_behind_its_last_token() -> None:
     steps = steps_of(games(GAME, CUT), 1.0)
-    following = [read_until(place, steps.ids) for place in steps.next_places.tolist()]
+    following = [read_until(position, steps.ids) for position in steps.next_positions.tolist()]
     assert following[0] == [1, 3]
     assert following[1] == [1, 3, 4, 6]
     assert following[3] == [1, 5, 7]
@@ -74,4 +74,4 @@ def test_returns_satisfy_their_recursion(seed: int, gamma: float) -> None:
             float(steps.rewards[i]) + gamma * following, abs=1e-5
         )
         if not steps.ended[i]:
-            assert steps.next_places[i] == steps.places[i + 1]
+            assert steps.next_positions[i] == steps.positions[i + 1]

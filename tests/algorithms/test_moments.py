@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from agilerl.algorithms.optimizer_state import adopt, moments_of, rest_of
+from agilerl.algorithms.optimizer_state import moments_of, replace_parameters, step_state
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.networks.evolvable_cnn import EvolvableCNN
 from tests.algorithms.test_trained_network import inputs, network, train
@@ -110,9 +110,10 @@ def test_parameters_of_others_in_the_same_optimiser_stay() -> None:
     for p in (*others, held["w"]):
         p.grad = torch.ones_like(p)
     optimizer.step()
-    kept, rest = moments_of(optimizer, held), rest_of(optimizer, held)
+    kept, steps = moments_of(optimizer, held), step_state(optimizer, held)
     assert set(kept["w"]) == {"exp_avg", "exp_avg_sq"}
-    adopt(optimizer, held, live, {"w": {"exp_avg": torch.full((4,), 7.0)}}, rest)
+    moments = {"w": {"exp_avg": torch.full((4,), 7.0)}}
+    replace_parameters(optimizer, held, live, moments, steps)
     assert [id(p) for p in optimizer.param_groups[0]["params"]] == [
         id(p) for p in (others[0], live["w"], others[1])
     ]
@@ -122,7 +123,7 @@ def test_parameters_of_others_in_the_same_optimiser_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["infer", "forward", "soft_update", "state", "optimizer", "target"]
+    "verb", ["infer", "forward", "soft_update", "state_dict", "optimizer", "target"]
 )
 def test_whatever_is_used_first_after_an_edit_follows_it(verb: str) -> None:
     net = network()
@@ -132,7 +133,7 @@ def test_whatever_is_used_first_after_an_edit_follows_it(verb: str) -> None:
         "infer": lambda: net.infer(inputs(), target=True),
         "forward": lambda: net.forward(inputs()),
         "soft_update": lambda: net.soft_update(0.5),
-        "state": net.state,
+        "state_dict": net.state_dict,
         "optimizer": lambda: net.optimizer,
         "target": lambda: net.target,
     }

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from agilerl.algorithms.trained_network import TrainedNetwork
-from agilerl.errors import CheckpointError
+from agilerl.errors import AgileRLError
 from agilerl.networks import mlp_kernel
 from agilerl.networks.evolvable_mlp import EvolvableMLP
+from tests.algorithms.cases import assert_same
 
 WAYS = ["kernel", "autograd"]
 
@@ -216,7 +217,7 @@ def test_in_a_composite_each_part_is_followed_and_one_part_has_the_target() -> N
     train(net)
     trunk, head = net.evolvables
     trunk.add_node(0, 4)
-    net.follow()
+    net.sync()
     head.add_node(0, 3)
     assert net.target.spec.hidden_size == (11,)
     held = [id(p) for p in net.optimizer.param_groups[0]["params"]]
@@ -231,41 +232,29 @@ def test_in_a_composite_each_part_is_followed_and_one_part_has_the_target() -> N
 # ------------------------------------------------------------------------------------------- state
 
 
-def assert_same(one: Any, other: Any) -> None:
-    """Two states are the same bit for bit."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
 def test_a_state_that_does_not_fit_changes_nothing(way: str) -> None:
     net = network()
     train(net)
-    good = net.state()
+    good = net.state_dict()
+    adam = good["optimizer"]
     for broken in (
         {k: v for k, v in good.items() if k != "target"},
-        {**good, "moments": {"layers.output.bias": {"exp_avg": torch.zeros(3)}}},
-        {**good, "moments": {"layers.nobody": {"exp_avg": torch.zeros(2)}}},
-        {**good, "shapes": {"": {**good["shapes"][""], "hidden_size": [5]}}},
-        {**good, "shapes": {"": {**good["shapes"][""], "colour": "red"}}},
-        {**good, "lr": "fast"},
+        {**good, "module": {**good["module"], "layers.output.bias": torch.zeros(3)}},
+        {**good, "module": {**good["module"], "layers.output.bias": torch.zeros(2).double()}},
+        {**good, "optimizer": {**adam, "moments": {"layers.output.bias": {}}}},
+        {**good, "optimizer": {**adam, "options": {**adam["options"], "lr": "fast"}}},
     ):
-        before = net.state()
-        with pytest.raises(CheckpointError, match=r"does not fit|another shape"):
-            net.load_state(broken)
-        assert_same(net.state(), before)
+        before = net.state_dict()
+        with pytest.raises((AgileRLError, KeyError)):
+            net.prepare_load(broken)
+        assert_same(net.state_dict(), before)
     train(net)
 
 
 def test_a_state_shares_no_memory_with_the_network(way: str) -> None:
     net = network()
     train(net)
-    state = net.state()
+    state = net.state_dict()
     copied = copy.deepcopy(state)
     train(net, 1)
     net.soft_update(0.5)
@@ -278,3 +267,18 @@ def test_weights_that_are_not_finite_are_noticed() -> None:
     with torch.no_grad():
         net.module.layers["output"].bias[0] = float("nan")
     assert not net.is_finite()
+
+
+def test_a_state_keeps_each_parameters_own_number_of_steps(way: str) -> None:
+    one, two = network(), network()
+    for seed in range(6):
+        one.module.layers["linear_0"].requires_grad_(seed >= 3)
+        train(one, seed)
+    train(two)
+    two.prepare_load(one.state_dict())()
+    for net in (one, two):
+        for seed in range(3):
+            train(net, 10 + seed)
+    steps = {float(two.optimizer.state[p]["step"]) for p in two.module.parameters()}
+    assert steps == {6.0, 9.0}
+    assert_same(two.state_dict(), one.state_dict())

@@ -305,7 +305,7 @@ def test_usable_spaces_are_accepted() -> None:
 def test_an_unbounded_action_space_is_an_error() -> None:
     env = InProcessVectorEnv([SpaceEnv(action=spaces.Box(-np.inf, 1.0, (2,), np.float32))])
     with pytest.raises(EnvError, match=r"unbounded.*RescaleAction"):
-        DDPG((1,), 2, False).bind(env)
+        DDPG((1,), 2, False).adapt_to_env(env)
 
 
 def test_an_agent_and_an_environment_that_do_not_fit_are_named() -> None:
@@ -318,7 +318,7 @@ def test_an_agent_and_an_environment_that_do_not_fit_are_named() -> None:
     with pytest.raises(EnvError, match="state_dim"):
         DQN((3,), 100, False).test(PayEnv(), max_steps=2)
     with pytest.raises(EnvError, match="expected a gymnasium environment"):
-        DQN((3,), 100, False).bind(object())
+        DQN((3,), 100, False).adapt_to_env(object())
 
 
 def test_making_environments_imports_no_picture_or_window() -> None:

@@ -121,7 +121,7 @@ def test_parameters_stay_in_their_groups_of_an_optimiser(edit: str) -> None:
     presented = ForeignAgent(agent, check_layout(Q_LAYOUT))
     args = ("tanh",) if edit == "change_activation" else ()
     getattr(agent.actor, edit)(*args)
-    presented.policy.follow()
+    presented.policy.sync()
     live = dict(agent.actor.named_parameters())
     for group, kind in zip(agent.optimizer.param_groups, ("weight", "bias"), strict=True):
         expected = {id(p) for name, p in live.items() if name.endswith(kind)}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agilerl.errors import ConfigError
-from agilerl.hpo.hyperparameters import DEFAULTS, HyperParameter, ranges_for
+from agilerl.hpo.hyperparameters import DEFAULTS, Range, ranges_for
 
 DRAWS = st.integers(0, 10**6).map(np.random.default_rng)
 
@@ -42,20 +42,20 @@ def test_integers_move_by_a_fifth_and_at_least_by_one(
 
 
 def test_a_fifth_of_little_is_still_one() -> None:
-    rng, steps = np.random.default_rng(2), HyperParameter(1, 16, integer=True)
+    rng, steps = np.random.default_rng(2), Range(1, 16, integer=True)
     assert {steps.mutate(2, rng) for _ in range(30)} == {1, 3}
     assert {steps.mutate(1, rng) for _ in range(30)} == {1, 2}
 
 
 def test_the_lr_factor_is_log_uniform() -> None:
-    rng, wide = np.random.default_rng(0), HyperParameter(1e-9, 1e9, log=True)
+    rng, wide = np.random.default_rng(0), Range(1e-9, 1e9, log=True)
     logs = np.log([wide.mutate(1.0, rng) for _ in range(4000)]) / math.log(3)
     counts, _ = np.histogram(logs, bins=8, range=(-1, 1))
     assert np.abs(counts - 500).max() < 5 * math.sqrt(500)
 
 
 def test_the_user_s_256_is_never_cut_to_128() -> None:
-    agents_start = HyperParameter(8, 128, integer=True).widened(256)
+    agents_start = Range(8, 128, integer=True).widened(256)
     rng = np.random.default_rng(1)
     assert {agents_start.mutate(256, rng) for _ in range(50)} == {205, 256}
 
@@ -84,7 +84,7 @@ def test_a_range_of_one_s_own_says_by_its_numbers_what_it_is() -> None:
     assert (ranges["n"].integer, ranges["n"].log) == (True, False)
     assert (ranges["x"].integer, ranges["x"].log) == (False, True)
     assert (ranges["y"].integer, ranges["y"].log) == (False, False)
-    exact = HyperParameter(0.0, 1.0)
+    exact = Range(0.0, 1.0)
     assert ranges_for(["z"], {"z": exact})["z"] == exact
 
 

@@ -43,7 +43,7 @@ def test_a_drawn_population_has_the_given_sizes_and_different_weights() -> None:
     assert one.lm.spec.n_embd == 16
     assert one.lm.spec.dim_feedfwd == 24
     assert one.lm.spec.vocab_size == TOKENIZER.vocab_size
-    assert one.actions.tolist() == list(range(3, 29))
+    assert one.actions == list(range(3, 29))
     assert not torch.equal(one.lm.layers["wte"].weight, two.lm.layers["wte"].weight)
 
 
@@ -103,7 +103,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_kind(kind: Any, tmp_path: Pa
     agent.saveCheckpoint(tmp_path / "own.pt")
     config = kind(model=ModelConfig(load=str(tmp_path / "own.pt")), seed=5)
     (again,) = start_agents(config, TOKENIZER)
-    saved, found = agent.policy.state()["module"], again.policy.state()["module"]
+    saved, found = agent.policy.state_dict()["module"], again.policy.state_dict()["module"]
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[key], found[key]) for key in saved)
 
