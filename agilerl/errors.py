@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -32,6 +33,29 @@ class DatasetError(AgileRLError):
 
 class CheckpointError(AgileRLError):
     """A checkpoint that can't be read, or does not belong here."""
+
+
+#: What entries of the wrong kind may raise; sizes that no memory holds are among them.
+MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
+
+
+@contextmanager
+def refusing(part: str) -> Iterator[None]:
+    """Turn whatever a malformed state raises into a ``CheckpointError`` about ``part``."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except MALFORMED as error:
+        raise CheckpointError(f"{part}: incomplete or inconsistent ({error!r}).") from error
 
 
 def suggest(name: object, accepted: Iterable[str]) -> str:

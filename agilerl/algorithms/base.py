@@ -35,7 +35,7 @@ from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_observation_space, single_spaces
 from agilerl.components.transitions import evaluate
 from agilerl.devices import check_device
-from agilerl.errors import CheckpointError, ConfigError, check_int, check_sizes
+from agilerl.errors import CheckpointError, ConfigError, check_int, check_sizes, refusing
 from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import check_net_config
 from agilerl.seeding import Generator, Stream, branch, generator, load_stream_state, stream_state
@@ -44,17 +44,6 @@ logger = logging.getLogger("agilerl")
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
-
-#: What entries of the wrong kind may raise; sizes that no memory holds are among them.
-MALFORMED = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-)
 
 
 class Agent(ABC):
@@ -226,7 +215,8 @@ class Agent(ABC):
         Raises:
             CheckpointError: if the state does not fit; the agent stays as it was.
         """
-        with self._refusing(state):
+        with refusing("agent"):
+            self._check_algo(state)
             if self._is_built_as(state):
                 self._copy_state(state)
             else:
@@ -243,24 +233,17 @@ class Agent(ABC):
             CheckpointError: if the state is of another algorithm, incomplete or inconsistent.
         """
         chosen = check_device(device)
-        with cls._refusing(state):
+        with refusing("agent"):
+            cls._check_algo(state)
             return cls._built_from(state, chosen)
 
     @classmethod
-    @contextmanager
-    def _refusing(cls, state: Mapping[str, Any]) -> Iterator[None]:
-        """Turn whatever a malformed state raises into ``CheckpointError``."""
-        try:
-            if state["algo"] != cls.algo:
-                raise CheckpointError(
-                    f"a checkpoint of {state['algo']!r}, expected {cls.algo!r}; load it with that"
-                    " algorithm's class."
-                )
-            yield
-        except CheckpointError:
-            raise
-        except MALFORMED as error:
-            raise CheckpointError(f"incomplete or inconsistent ({error!r}).") from error
+    def _check_algo(cls, state: Mapping[str, Any]) -> None:
+        if state["algo"] != cls.algo:
+            raise CheckpointError(
+                f"a checkpoint of {state['algo']!r}, expected {cls.algo!r}; load it with that"
+                " algorithm's class."
+            )
 
     def _is_built_as(self, state: Mapping[str, Any]) -> bool:
         """Return whether ``state`` differs in values that can be copied, and in nothing else."""

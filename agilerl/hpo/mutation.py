@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,12 @@ import torch
 
 from agilerl.algorithms import ALGORITHMS
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_choice, check_float, suggest
+from agilerl.errors import ConfigError, check_choice, check_float, refusing, suggest
 from agilerl.hpo.foreign import ForeignAgent, check_layout
 from agilerl.hpo.hyperparameters import Range, ranges_for
 from agilerl.networks.base import EditRefused, EvolvableNetwork
 from agilerl.networks.build import NET_CONFIG_KEYS
-from agilerl.seeding import generator
+from agilerl.seeding import generator, load_stream_state, stream_state
 
 #: Fraction of each weight matrix that a parameter mutation changes.
 NOISY_FRACTION = 0.1
@@ -100,6 +102,32 @@ class Mutations:
         self.arch = arch
         self.device = check_device(device)
         self.rng = generator(seed if rand_seed is None else rand_seed, "mutations")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the draws and the ranges stand, and the settings."""
+        names = ("algo", "new_layer_prob", "rl_hp_selection", "mutation_sd", "arch")
+        return {
+            "settings": {
+                **{name: copy.deepcopy(getattr(self, name)) for name in names},
+                "probabilities": self._weights.tolist(),
+            },
+            "ranges": {name: asdict(found) for name, found in self.ranges.items()},
+            "stream": stream_state(self.rng),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where the state was taken; the settings stay.
+
+        Raises:
+            CheckpointError: if the state is malformed; nothing has changed then.
+        """
+        with refusing("mutations"):
+            ranges = {name: Range(**state["ranges"][name]) for name in self.ranges}
+            for name, found in ranges.items():
+                check_float(f"ranges[{name!r}]", found.low, high=check_float(name, found.high))
+            rng = generator(0)
+            load_stream_state(rng, state["stream"])
+        self.ranges, self.rng = ranges, rng
 
     def mutation(self, pop: Sequence[Any]) -> list[Any]:
         """Mutate every agent of ``pop`` in place, but for marked elites, and return them.

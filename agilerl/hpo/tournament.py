@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from agilerl.errors import AgileRLError, ConfigError, check_int
-from agilerl.seeding import generator
+from agilerl.errors import AgileRLError, ConfigError, check_int, refusing
+from agilerl.seeding import generator, load_stream_state, stream_state
 
 
 def score(agent: Any, evo_step: int) -> float:
@@ -22,7 +22,7 @@ class TournamentSelection:
     """Tournament selection with elitism (Miller and Goldberg 1995).
 
     Args:
-        tournament_size: agents drawn, without repetition, for each place; the fittest wins it.
+        tournament_size: agents drawn, without repetition, for each child; the fittest is chosen.
         elitism: the fittest agent of all goes on unmutated.
         population_size: size of the next generation.
         evo_step: fitness is the mean of the last ``evo_step`` evaluations.
@@ -47,6 +47,25 @@ class TournamentSelection:
                 f"tournament_size: {tournament_size} is more than the population"
                 f" ({population_size}); use 2 or 3."
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the draws stand, and the settings."""
+        names = ("tournament_size", "elitism", "population_size", "evo_step")
+        return {
+            "settings": {name: getattr(self, name) for name in names},
+            "stream": stream_state(self.rng),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Draw on from where the state was taken; the settings stay.
+
+        Raises:
+            CheckpointError: if the state is malformed; nothing has changed then.
+        """
+        with refusing("tournament"):
+            rng = generator(0)
+            load_stream_state(rng, state["stream"])
+        self.rng = rng
 
     def select(self, pop: Sequence[Any]) -> tuple[Any, list[Any]]:
         """Return the elite and the next generation, all of it new clones.
@@ -75,8 +94,8 @@ class TournamentSelection:
         while len(chosen) < self.population_size:
             chosen.append(self._winner(pop, scores))
         new_pop: list[Any] = []
-        for place, parent in enumerate(chosen):
-            is_elite = self.elitism and place == 0
+        for slot, parent in enumerate(chosen):
+            is_elite = self.elitism and slot == 0
             child = parent.clone(index=parent.index if is_elite else next_index + len(new_pop))
             child.elite = is_elite
             child.parent = parent.index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
-from agilerl.errors import ConfigError
+from agilerl.errors import CheckpointError, ConfigError
 from agilerl.hpo.mutation import Mutations
 from tests.agents import OwnAgent
 
@@ -334,3 +335,54 @@ def test_a_hyper_parameter_that_the_agents_lack_is_named() -> None:
     mutation = mutations("rl_hp", rl_hp_selection=["policy_freq"])
     with pytest.raises(ConfigError, match="the agents have no 'policy_freq'"):
         mutation.mutation([make("dqn mlp")])
+
+
+# ------------------------------------------------------------------------------------------- state
+
+
+def test_a_state_goes_on_with_draws_and_ranges() -> None:
+    one, other = mutations("rl_hp"), mutations("rl_hp", rand_seed=5)
+    one.mutation([make("dqn mlp", lr=0.5)])  # which widens the range
+    one.limit("batch_size", 100)
+    state = one.state_dict()
+    kept = copy.deepcopy(state)
+    other.load_state_dict(state)
+    assert other.ranges == one.ranges
+    for mutation in (one, other):
+        agents = [make("dqn mlp") for _ in range(5)]
+        labels = [agent.mut for agent in mutation.mutation(agents)]
+        assert labels == [agent.mut for agent in agents]
+        kept.setdefault("labels", labels)
+        assert kept["labels"] == labels
+    assert state == {key: value for key, value in kept.items() if key != "labels"}
+
+
+def test_a_state_says_what_the_settings_are() -> None:
+    def settings(**changes: Any) -> Any:
+        return mutations("rl_hp", **changes).state_dict()["settings"]
+
+    assert settings() == settings(rand_seed=3)
+    others = [{"mutation_sd": 0.2}, {"no_mutation": 0.1}, {"algo": "CQN"}, {"new_layer_prob": 0.1}]
+    assert all(settings(**change) != settings() for change in others)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stream": "{"},
+        {"stream": '{"bit_generator": "PCG64", "state": {"state": 1, "inc": 3}}'},
+        {"ranges": {}},
+        {"ranges": {"lr": {"low": float("nan"), "high": 1.0}}},
+        {"ranges": {"lr": {"low": 2.0, "high": 1.0}}},
+        {"ranges": {"lr": {"low": 0.1, "high": 1.0, "colour": 3}}},
+    ],
+    ids=str,
+)
+def test_a_malformed_state_changes_nothing(change: dict[str, Any]) -> None:
+    mutation = mutations("rl_hp", rl_hp_selection=["lr"])
+    before = mutation.state_dict()
+    with pytest.raises(CheckpointError, match="mutations: incomplete or inconsistent"):
+        mutation.load_state_dict({**before, **change})
+    assert mutation.state_dict() == before
+    with pytest.raises(CheckpointError):
+        mutation.load_state_dict({})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agilerl.algorithms.dqn import DQN
-from agilerl.errors import AgileRLError, ConfigError
+from agilerl.errors import AgileRLError, CheckpointError, ConfigError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection, score
 from tests.agents import OwnAgent
@@ -163,3 +163,24 @@ def test_sizes_are_positive_integers(name: str, value: Any) -> None:
     good = {"tournament_size": 2, "elitism": True, "population_size": 6, "evo_step": 1}
     with pytest.raises(ConfigError, match=name):
         TournamentSelection(**{**good, name: value})
+
+
+def test_a_state_goes_on_with_the_draws() -> None:
+    one, other = (TournamentSelection(2, False, 6, 1, seed=seed) for seed in (1, 2))
+    pop = population([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    one.select(pop)
+    state = one.state_dict()
+    other.load_state_dict(state)
+    chosen = [[child.parent for child in each.select(pop)[1]] for each in (one, other)]
+    assert chosen[0] == chosen[1]
+    assert state["settings"] == other.state_dict()["settings"]
+    assert state["settings"] != TournamentSelection(3, False, 6, 1).state_dict()["settings"]
+
+
+@pytest.mark.parametrize("state", [{}, {"stream": 3}, {"stream": "{}"}], ids=str)
+def test_a_malformed_state_changes_nothing(state: dict[str, Any]) -> None:
+    tournament = TournamentSelection(2, False, 6, 1, seed=1)
+    before = tournament.state_dict()
+    with pytest.raises(CheckpointError, match="tournament: incomplete or inconsistent"):
+        tournament.load_state_dict(state)
+    assert tournament.state_dict() == before

@@ -14,7 +14,13 @@ from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
 from agilerl.errors import ConfigError
 from agilerl.training.pictures import fitness_history, kind_of
-from agilerl.utils.utils import initialPopulation, plotPopulationScore, printHyperparams
+from agilerl.utils.utils import (
+    AGENT_KEYS,
+    RUN_KEYS,
+    initialPopulation,
+    plotPopulationScore,
+    printHyperparams,
+)
 
 NET_CONFIG = {"arch": "mlp", "h_size": [8, 8]}
 EVERY_KEY = {
@@ -206,3 +212,9 @@ def test_the_history_picture_shows_best_mean_and_mutations() -> None:
 )
 def test_the_kind_of_a_mutation_is_read_from_its_label(label: str | None, kind: str) -> None:
     assert kind_of(label) == kind
+
+
+def test_the_keys_of_init_hp_are_those_of_the_readme_and_of_every_setting() -> None:
+    assert set(EVERY_KEY) <= {*AGENT_KEYS, *RUN_KEYS}
+    assert set(AGENT_KEYS) >= {"ALPHA", "MIN_ACTION", "MAX_ACTION", "HUBER", "POLICY_FREQ"}
+    assert not set(AGENT_KEYS) & {"STATE_DIM", "NET_CONFIG", "INDEX", "DEVICE", "SEED", "MUTATION"}
