@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 
 
-@functools.cache
-def openblas() -> tuple[Any, Any] | None:
-    """Return what reads and what sets the threads of NumPy's own OpenBLAS.
+@functools.lru_cache(maxsize=1)
+def blas(modules: int) -> Any:
+    """Return the controller of the BLAS libraries that this process has loaded.
 
-    It is found where NumPy's wheels carry it.  None where there is no such library (another build
-    of NumPy): its threads are then left as they are.
+    To look for them takes about a millisecond, so that the last controller is kept.  ``modules``,
+    the number of imported modules, has it looked for again when an import may have loaded another.
     """
-    package = Path(np.__file__).parent
-    folders = package.parent / "numpy.libs", package / ".dylibs"
-    for path in (path for folder in folders for path in sorted(folder.glob("*openblas*"))):
-        with contextlib.suppress(OSError, AttributeError):
-            library = ctypes.CDLL(str(path))  # loaded already: this gives the same one
-            names = "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"
-            name = next((name for name in names if hasattr(library, name.format("set"))), names[0])
-            return getattr(library, name.format("get")), getattr(library, name.format("set"))
-    return None
+    return ThreadpoolController().select(user_api="blas")
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Run products of torch and NumPy on one thread, and restore what was set."""
-    torch_threads, blas = torch.get_num_threads(), openblas()
-    blas_threads = blas[0]() if blas else 0
-    torch.set_num_threads(1)
-    if blas:
-        blas[1](1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        if blas:
-            blas[1](blas_threads)
+    torch_threads = torch.get_num_threads()
+    with blas(len(sys.modules)).limit(limits=1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(torch_threads)

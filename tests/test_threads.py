@@ -2,47 +2,83 @@
 
 from __future__ import annotations
 
+import sys
+import types
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 from agilerl import threads
 
 
-def test_the_openblas_of_numpys_wheels_is_found() -> None:
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
-    if blas != "scipy-openblas":
-        pytest.skip(f"this NumPy was built with {blas}")
-    assert threads.openblas() is not None
+def blas_threads() -> list[int]:
+    """Return the threads of each BLAS library, by a scan of our own."""
+    info = threadpoolctl.threadpool_info()
+    return [library["num_threads"] for library in info if library["user_api"] == "blas"]
 
 
-def test_one_thread_for_torch_and_numpy_and_back_again() -> None:
-    blas = threads.openblas()
-    before = torch.get_num_threads(), blas and blas[0]()
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    if blas:
-        blas[1](2)
-    try:
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        yield
+    torch.set_num_threads(before)
+
+
+def test_the_blas_of_numpys_wheels_is_found() -> None:
+    name = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    if name != "scipy-openblas":
+        pytest.skip(f"this NumPy was built with {name}")
+    assert threads.blas(len(sys.modules)).info()
+
+
+def test_one_thread_for_torch_and_numpy_and_back_again(two_threads: None) -> None:
+    with threads.one_thread():
+        assert torch.get_num_threads() == 1
+        assert set(blas_threads()) <= {1}
         with threads.one_thread():
-            assert torch.get_num_threads() == 1
-            assert blas is None or blas[0]() == 1
-        assert torch.get_num_threads() == 2
-        assert blas is None or blas[0]() == 2
-    finally:
-        torch.set_num_threads(before[0])
-        if blas:
-            blas[1](before[1])
+            pass
+        assert torch.get_num_threads() == 1
+        assert set(blas_threads()) <= {1}
+    assert torch.get_num_threads() == 2
+    assert set(blas_threads()) <= {2}
 
 
-def test_a_numpy_without_openblas_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+def test_what_was_set_comes_back_after_an_error(two_threads: None) -> None:
+    with pytest.raises(KeyError), threads.one_thread():
+        raise KeyError
+    assert torch.get_num_threads() == 2
+    assert set(blas_threads()) <= {2}
+
+
+def test_libraries_are_looked_for_again_only_after_an_import(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(np, "__file__", f"{tmp_path}/numpy/__init__.py")
-    threads.openblas.cache_clear()
-    try:
-        assert threads.openblas() is None
+    scans = []
+
+    class Counted(threadpoolctl.ThreadpoolController):
+        def __init__(self) -> None:
+            scans.append(1)
+            super().__init__()
+
+    threads.blas.cache_clear()
+    monkeypatch.setattr(threads, "ThreadpoolController", Counted)
+    for _ in range(3):
         with threads.one_thread():
-            assert torch.get_num_threads() == 1
-    finally:
-        monkeypatch.undo()
-        threads.openblas.cache_clear()
+            pass
+    assert len(scans) == 1
+    monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
+    with threads.one_thread():
+        pass
+    assert len(scans) == 2
+
+
+def test_a_process_without_a_known_blas_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = threadpoolctl.ThreadpoolController().select(user_api="none such")
+    monkeypatch.setattr(threads, "blas", lambda modules: none)
+    with threads.one_thread():
+        assert torch.get_num_threads() == 1
