@@ -10,10 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agilerl.data.language_file import FIELDS, read_fields, write_fields
+from agilerl.data import hdf5
 from agilerl.data.tokenizer import Tokenizer
 from agilerl.errors import ConfigError, DatasetError, check_float, check_int
 from agilerl.seeding import generator
+
+#: Each field of a file: its kind of numbers and its dimensions.
+FIELDS: Mapping[str, tuple[str, int]] = {
+    "tokens": ("integers", 2),
+    "lengths": ("integers", 1),
+    "action_mask": ("booleans", 2),
+    "rewards": ("floating-point numbers", 2),
+    "terminals": ("booleans", 2),
+}
+#: The kinds of dtype that these are.
+_KINDS = {"integers": "iu", "booleans": "b", "floating-point numbers": "f"}
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,44 @@ def save_games(
     }
     arrays = {name: getattr(games, name) for name in FIELDS}
     small = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    write_fields(path, {**arrays, "tokens": games.tokens.astype(small)}, about)
+    hdf5.write(path, {**arrays, "tokens": games.tokens.astype(small)}, about)
+
+
+def _read_fields(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the arrays and the attributes of a file, all of it checked before any is read."""
+    with hdf5.open_group(path, "agilerl.wordle.generate") as (where, file):
+        names = hdf5.field_names(file)
+        for name in FIELDS:
+            if name not in names:
+                found = ", ".join(sorted(names)) or "nothing"
+                raise DatasetError(f"{where}: {name}: missing. The file has: {found}.")
+        checked = {name: hdf5.checked_field(where, file, name) for name in FIELDS}
+        _check_shapes(where, checked)
+        attributes = hdf5.attributes(where, file)
+        return {name: field[...] for name, field in checked.items()}, attributes
+
+
+def _check_shapes(where: str, checked: Mapping[str, Any]) -> None:
+    """Raise ``DatasetError`` if what the fields declare is not one table of games."""
+    for name, field in checked.items():
+        kind, dimensions = FIELDS[name]
+        if field.dtype.kind not in _KINDS[kind]:
+            raise DatasetError(f"{where}: {name}: expected {kind}, got {field.dtype}.")
+        if len(field.shape) != dimensions:
+            raise DatasetError(
+                f"{where}: {name}: expected {dimensions} dimensions, got shape {field.shape}."
+            )
+    shapes = {name: field.shape for name, field in checked.items()}
+    table = "; ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len({shape[0] for shape in shapes.values()}) > 1:
+        raise DatasetError(f"{where}: fields have unequal numbers of games: {table}.")
+    if len({shape for shape in shapes.values() if len(shape) == 2}) > 1:
+        raise DatasetError(f"{where}: fields have unequal numbers of tokens: {table}.")
+    if 0 in shapes["tokens"]:
+        raise DatasetError(f"{where}: tokens: expected at least one game, got {table}.")
+    total = sum(field.nbytes for field in checked.values())
+    if total > hdf5.MAX_BYTES:
+        raise DatasetError(f"{where}: {total} bytes; at most {hdf5.MAX_BYTES} are read. ({table})")
 
 
 class LanguageDataset:
@@ -191,7 +239,7 @@ class LanguageDataset:
             DatasetError: The file can't be read, a field is missing or not what it should be, or
                 the file was made with another tokenizer.
         """
-        arrays, attributes = read_fields(path)
+        arrays, attributes = _read_fields(path)
         if attributes.get("tokenizer", tokenizer.name) != tokenizer.name:
             raise DatasetError(
                 f"{path}: attribute 'tokenizer': expected {tokenizer.name!r}, "

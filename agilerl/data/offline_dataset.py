@@ -7,25 +7,23 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from gymnasium import spaces
 
 from agilerl.components.spaces import single_spaces
-from agilerl.data import minari_episodes
+from agilerl.data import hdf5, minari_episodes
 from agilerl.data.columns import (
+    FLAGS,
+    Report,
     Source,
     check_actions,
     check_observation_shape,
     check_state_numbers,
     find_names,
+    read,
 )
-from agilerl.data.dataset_report import Report
-from agilerl.data.hdf5 import open_source
-from agilerl.data.language_file import write_fields
-from agilerl.data.read_columns import MAX_BYTES, read
 from agilerl.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ class OfflineDataset:
         source: str | os.PathLike[str] | h5py.Group,
         env: Any = None,
         max_episode_steps: int | None = None,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = hdf5.MAX_BYTES,
     ) -> Self:
         """Read a file, in large pieces, or one that is already open.
 
@@ -88,8 +86,14 @@ class OfflineDataset:
         Raises:
             DatasetError: that names the file and the field.
         """
-        with open_source(source) as columns:
-            return cls(**read(columns, env, max_episode_steps, max_bytes))
+        with hdf5.open_group(source, "agilerl.data.collect") as (where, group):
+            names = find_names(where, hdf5.field_names(group))
+            columns = {
+                name: hdf5.checked_field(where, group, actual, may_be_unwritten=name in FLAGS)
+                for name, actual in names.items()
+            }
+            found = Source(where, columns, names, hdf5.attributes(where, group))
+            return cls(**read(found, env, max_episode_steps, max_bytes))
 
     @classmethod
     def from_dict(
@@ -163,14 +167,13 @@ class OfflineDataset:
 
     def check(self, env: Any, swap_channels: bool = False) -> None:
         """Raise ``DatasetError`` unless the data is of an environment with these spaces."""
-        where = self.report.where
+        states = {n: getattr(self, n) for n in ("observations", "next_observations")}
+        source = Source(self.report.where, states)
         observation, action = single_spaces(env)
-        check_observation_shape(
-            where, "observations", self.observations.shape[1:], observation, swap_channels
-        )
-        for name in ("observations", "next_observations"):
-            check_state_numbers(where, name, 0, getattr(self, name), observation)
-        check_actions(where, "actions", self.actions, action)
+        check_observation_shape(source, observation, swap_channels)
+        for name, rows in states.items():
+            check_state_numbers(source, name, rows, observation)
+        check_actions(source, self.actions, action)
 
     def fill(
         self, memory: Any, env: Any = None, swap_channels: bool = False, all_rows: bool = False
@@ -247,7 +250,7 @@ class OfflineDataset:
             "terminals": self.terminated,
             "timeouts": self.ended & ~self.terminated,
         }
-        write_fields(Path(path), arrays, {**self.attributes, **attributes})
+        hdf5.write(path, arrays, {**self.attributes, **attributes})
 
 
 def load(dataset: Any, env: Any = None, swap_channels: bool = False) -> OfflineDataset:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from agilerl.data import language_file
+from agilerl.data import hdf5
 from agilerl.data.language_dataset import (
     LanguageDataset,
     TokenGames,
@@ -214,16 +214,16 @@ def make_group(file: h5py.File) -> None:
     ("damage", "message"),
     [
         (lambda f: f.__delitem__("rewards"), "rewards: missing. The file has: action_mask, len"),
-        (link_out, "rewards: expected data in the file itself, got a link"),
-        (link_soft, "rewards: expected data in the file itself, got a link"),
-        (make_virtual, "rewards: expected data in the file itself, got other"),
-        (make_group, "rewards: expected an array, got a group"),
+        (link_out, "rewards: it links elsewhere"),
+        (link_soft, "rewards: it links elsewhere"),
+        (make_virtual, "rewards: its values are in other files"),
+        (make_group, "rewards: expected an array, got Group"),
         (
             lambda f: replace(f, "rewards", shape=(50, 22), dtype="f4", external="raw.bin"),
-            "rewards: expected data in the file itself, got other",
+            "rewards: its values are in other files",
         ),
         (
-            lambda f: replace(f, "tokens", shape=(50, 22), dtype=h5py.string_dtype()),
+            lambda f: replace(f, "tokens", data=[["a"] * 22] * 50, dtype=h5py.string_dtype()),
             "tokens: expected integers, got object",
         ),
         (lambda f: replace(f, "tokens", data=np.ones((50, 22))), "tokens: expected integers"),
@@ -236,7 +236,7 @@ def make_group(file: h5py.File) -> None:
         ),
         (
             lambda f: replace(f, "rewards", shape=(10**9, 22), dtype="f4", chunks=(1, 22)),
-            "rewards: declares 88000000000 bytes",
+            "rewards: declares 88,000,000,000 bytes",
         ),
     ],
 )
@@ -253,7 +253,7 @@ def test_a_damaged_or_forged_file_is_refused_before_it_is_read(
 def test_a_file_larger_than_the_limit_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_file, "MAX_BYTES", 1000)
+    monkeypatch.setattr(hdf5, "MAX_BYTES", 1000)
     with pytest.raises(DatasetError, match="at most 1000"):
         LanguageDataset.from_file(path, TOKENIZER)
 
@@ -262,9 +262,10 @@ def test_files_that_are_not_hdf5_are_refused(tmp_path: Path, path: Path) -> None
     (tmp_path / "text.h5").write_text("hello")
     (tmp_path / "empty.h5").write_bytes(b"")
     (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:2000])
-    for name in ("text.h5", "empty.h5", "cut.h5"):
-        with pytest.raises(DatasetError, match=f"{name}: expected an HDF5 file"):
-            LanguageDataset.from_file(tmp_path / name, TOKENIZER)
+    messages = {"text": "expected an HDF5 file", "empty": "is empty", "cut": "can't be read"}
+    for name, message in messages.items():
+        with pytest.raises(DatasetError, match=rf"{name}\.h5: .*{message}"):
+            LanguageDataset.from_file(tmp_path / f"{name}.h5", TOKENIZER)
     with pytest.raises(DatasetError, match=r"absent\.h5: there is no such file.*wordle\.generate"):
         LanguageDataset.from_file(tmp_path / "absent.h5", TOKENIZER)
 
@@ -277,7 +278,7 @@ def test_a_file_that_another_process_writes_is_refused(path: Path) -> None:
     try:
         assert writer.stdout is not None
         assert writer.stdout.readline().strip() == b"open"
-        with pytest.raises(DatasetError, match="not open in another process"):
+        with pytest.raises(DatasetError, match="another process holds the file"):
             LanguageDataset.from_file(path, TOKENIZER)
     finally:
         writer.communicate(b"\n")

@@ -21,16 +21,16 @@ from tests.data.offline_cases import (
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read few rows at once, so that every border between pieces is met."""
-    monkeypatch.setattr("agilerl.data.read_columns.PIECE", 16)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read few rows at once, so that every border between blocks is met."""
+    monkeypatch.setattr("agilerl.data.columns.BLOCK_BYTES", 16)
 
 
 # ------------------------------------------------------------------------------- the transitions
 
 
 def test_a_row_cut_by_a_time_limit_is_dropped_where_its_successor_is_unknown(
-    tmp_path: Path, small_pieces: None
+    tmp_path: Path, small_blocks: None
 ) -> None:
     dataset = OfflineDataset.from_hdf5(save(tmp_path / "a.h5", scripted()))
     assert wrong_rows(dataset) == 0
@@ -40,7 +40,7 @@ def test_a_row_cut_by_a_time_limit_is_dropped_where_its_successor_is_unknown(
 
 
 def test_every_row_is_kept_where_next_observations_are_given(
-    tmp_path: Path, small_pieces: None
+    tmp_path: Path, small_blocks: None
 ) -> None:
     path = save(tmp_path / "a.h5", scripted(next_observations=True))
     dataset = OfflineDataset.from_hdf5(path)
@@ -153,7 +153,7 @@ def test_no_transition_is_ever_wrong(
             OfflineDataset.from_dict(data)
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agilerl.data.read_columns.PIECE", piece)
+        patch.setattr("agilerl.data.columns.BLOCK_BYTES", piece)
         dataset = OfflineDataset.from_dict(data)
     assert wrong_rows(dataset, episodes) == 0
     assert len(dataset) == rows - lost
@@ -171,7 +171,7 @@ def test_the_mean_return_is_that_of_whole_episodes() -> None:
     assert dataset.report.mean_return == pytest.approx(np.mean(expected))
 
 
-def test_unmarked_time_limits_are_found_in_next_observations(small_pieces: None) -> None:
+def test_unmarked_time_limits_are_found_in_next_observations(small_blocks: None) -> None:
     data = scripted(EPISODES, next_observations=True)
     del data["timeouts"]
     report = OfflineDataset.from_dict(data).report

@@ -27,9 +27,9 @@ from tests.data.offline_cases import (
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read few rows at once, so that every border between pieces is met."""
-    monkeypatch.setattr("agilerl.data.read_columns.PIECE", 16)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read few rows at once, so that every border between blocks is met."""
+    monkeypatch.setattr("agilerl.data.columns.BLOCK_BYTES", 16)
 
 
 # ------------------------------------------------------------------------------------ the sources
@@ -37,7 +37,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (4,)}, {"compression": "gzip"}])
 def test_the_same_data_comes_from_a_path_an_open_file_and_a_dict(
-    tmp_path: Path, options: dict[str, Any], small_pieces: None
+    tmp_path: Path, options: dict[str, Any], small_blocks: None
 ) -> None:
     data = scripted()
     if "chunks" in options:
