@@ -31,7 +31,7 @@ from agilerl.training.train_bc_lm import train as train_bc
 from agilerl.training.train_ilql import train as train_ilql
 from agilerl.training.wordle_setup import wordle_setup
 from agilerl.training.yaml_config import read_config
-from agilerl.wordle.arena import Score
+from agilerl.wordle.evaluate import Score
 from agilerl.wordle.generate import generate
 from benchmarks.language_q import correlation, ranking
 from benchmarks.timing import RESULTS, publish, table
@@ -130,7 +130,7 @@ class Bench:
         state = train_population(config, agents, task.dataset, task.arena, verbose=False)
         check_finished(state, config)
         elite = max(state.population, key=lambda agent: agent.fitness[-1])
-        score = Score.of(name, task.final.play(elite.getAction))
+        score = Score.of(name, task.final.play(elite.getAction), deterministic=True)
         return {
             "score": asdict(score),
             "updates": config.train.updates * config.population.size,
@@ -194,7 +194,7 @@ def named(piece: Piece, words: str) -> dict[str, Any]:
 
 def show(score: dict[str, Any]) -> tuple[str, str, str]:
     """Return win rate, mean reward with its interval, and illegal guesses, for a table."""
-    reward = f"{score['reward']:.3f} +- {score['half_width']:.3f}"
+    reward = Score(**score).interval
     return f"{score['win_rate']:.3f}", reward, f"{score['illegal']:.3f}"
 
 

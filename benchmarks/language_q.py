@@ -8,10 +8,9 @@ import torch
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import steps_of
 from agilerl.wordle.games import Games
-from agilerl.wordle.patterns import WORD_LENGTH
 from agilerl.wordle.policies import candidates_after
 from agilerl.wordle.tokenizer import WordleTokenizer
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import WORD_LENGTH, Vocabulary
 
 Words = tuple[int, int]
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from agilerl.data.language_dataset import save_games
+from agilerl.wordle.games import half_width
 from agilerl.wordle.generate import describe, generate
 from agilerl.wordle.policies import POLICIES
 from agilerl.wordle.tokenizer import WordleTokenizer
@@ -29,10 +30,9 @@ def measure(vocabulary: Vocabulary, policy: str, count: int, seed: int) -> str:
         save_games(path, tokenizer.encode_games(games), tokenizer, attributes)
         size = path.stat().st_size / 2**20
     written = time.perf_counter()
-    half_width = 1.96 * games.returns.std() / len(games) ** 0.5
     return (
         f"| {vocabulary.name} | {policy} | {games.won.mean():.4f} | "
-        f"{games.returns.mean():.3f} +- {half_width:.3f} | {played - start:.1f} | "
+        f"{games.returns.mean():.3f} +- {half_width(games.returns):.3f} | {played - start:.1f} | "
         f"{written - played:.1f} | {size:.1f} |"
     )
 

@@ -92,7 +92,7 @@ def collect(
         policy: maps states [num_envs, ...] to actions.
         steps: number of rows.
         seed: of the episodes.
-        progress: told how many rows were added.
+        progress: called with the number of rows that were added.
     """
     stream = TransitionStream(env)
     share = -(-check_int("steps", steps) // stream.num_envs)

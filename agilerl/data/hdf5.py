@@ -23,7 +23,7 @@ from agilerl.errors import AgileRLError, DatasetError
 if TYPE_CHECKING:
     import h5py
 
-#: Most that a data set may take in memory, if nothing else is said.
+#: Most memory that a data set may take by default, in bytes.
 MAX_BYTES = 8 * 2**30
 #: A field of more bytes than this may not unpack to more than ``MAX_RATIO`` times what is stored.
 #: Only constants pack that well (gzip: up to 1030 to 1), and as few as 64 million of them are rare;

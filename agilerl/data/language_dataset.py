@@ -258,7 +258,7 @@ class LanguageDataset:
         return len(self.games)
 
     def split(self, eval_fraction: float = 0.05) -> tuple[LanguageDataset, LanguageDataset]:
-        """Return (train, eval): the games dealt at random, the same way for the same seed."""
+        """Return (train, eval): a random split of the games, the same for the same seed."""
         fraction = check_float("eval_fraction", eval_fraction, 0.0, 1.0)
         count = round(len(self) * fraction)
         if not 0 < count < len(self):
@@ -282,7 +282,7 @@ class LanguageDataset:
         What is in a batch is left to chance.  To batch games by length would save padding, but
         where a game ends when it is won, games of one length have one return, and each step
         would pull all values towards that of its batch.  Sorted rows give the saving to an agent
-        that deals a batch into parts (``accumulate``).
+        that splits a batch into micro-batches (``accumulate``).
 
         The order depends on the seed, on ``epoch`` and on ``reader`` alone, so a run that was
         stopped goes on where it was with ``skip``.

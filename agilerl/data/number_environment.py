@@ -1,4 +1,4 @@
-"""A language environment of 40 lines: guess a number, told "higher" or "lower"."""
+"""A language environment of 40 lines: guess a number from the replies "higher" and "lower"."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NumberEnvironment:
         self._guesses = 0
 
     def reset(self, seed: int | None = None) -> str:
-        """Think of a number; nothing is told."""
+        """Draw a number; the first text is empty."""
         if seed is not None:
             self._rng = generator(seed, "number environment")
         self._number, self._guesses = int(self._rng.integers(100)), 0

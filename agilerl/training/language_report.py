@@ -19,10 +19,10 @@ from agilerl.training.history import Row
 from agilerl.training.language_config import EvaluateConfig
 from agilerl.training.run import Generation, RunObserver, RunState
 from agilerl.training.wordle_setup import WordleSetup
-from agilerl.wordle.arena import Score, score_table
-from agilerl.wordle.display import show_game
-from agilerl.wordle.games import Games
-from agilerl.wordle.patterns import MAX_TURNS
+from agilerl.wordle.evaluate import Score, score_table
+from agilerl.wordle.games import Games, half_width
+from agilerl.wordle.play import show_game
+from agilerl.wordle.vocabulary import MAX_TURNS
 
 SHOWN_GAMES = 3
 
@@ -79,9 +79,8 @@ class History(RunObserver):
 def data_score(task: WordleSetup) -> Score:
     """Return how well the data were played."""
     returns = task.dataset.games.returns
-    half = 1.96 * float(returns.std()) / len(returns) ** 0.5
     won = float((returns > -MAX_TURNS).mean())
-    return Score("data", len(returns), won, float(returns.mean()), half, 0.0)
+    return Score("data", len(returns), won, float(returns.mean()), half_width(returns), 0.0)
 
 
 def player(agent: LanguageAgent, seed: int, temperature: float, **settings: float) -> Any:
@@ -94,7 +93,8 @@ def cloned_scores(
     agent: LanguageAgent, task: WordleSetup, temperatures: Sequence[float], seed: int
 ) -> list[Score]:
     """Return how well a cloned policy plays the final games, greedily and at temperatures."""
-    scores = [Score.of("BC, greedy", task.final.play(player(agent, seed, 0.0)))]
+    greedy = task.final.play(player(agent, seed, 0.0))
+    scores = [Score.of("BC, greedy", greedy, deterministic=True)]
     for t in temperatures:
         games = task.final.play(player(agent, seed, t))
         scores.append(Score.of(f"BC, temperature {t:g}", games))
@@ -118,7 +118,8 @@ def perturbed_scores(
     scores = []
     for beta in sorted({0.0, *betas, agent.beta}):
         name = f"ILQL, beta {beta:g}" + (" (chosen)" if beta == agent.beta else "")
-        scores.append(Score.of(name, task.final.play(player(agent, seed, 0.0, beta=beta))))
+        games = task.final.play(player(agent, seed, 0.0, beta=beta))
+        scores.append(Score.of(name, games, deterministic=True))
     return scores
 
 
@@ -145,7 +146,7 @@ def scores_of(
     if isinstance(agent, ILQL):
         scores += perturbed_scores(agent, task, evaluate.betas, seed)
     gain = task.final.play_by_rule("information-gain", seed)
-    return [*scores, Score.of("information gain", gain)]
+    return [*scores, Score.of("information gain", gain, deterministic=True)]
 
 
 def sample_games(agent: LanguageAgent, task: WordleSetup, seed: int) -> Games:

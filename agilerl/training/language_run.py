@@ -30,7 +30,7 @@ from agilerl.training.run import Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
 from agilerl.training.wordle_setup import WordleSetup, wordle_setup
 from agilerl.training.yaml_config import read_config
-from agilerl.wordle.arena import Score
+from agilerl.wordle.evaluate import Score
 
 C = TypeVar("C", bound=RunConfig)
 

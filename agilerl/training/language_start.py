@@ -17,8 +17,8 @@ from agilerl.errors import CheckpointError, ConfigError, check_int
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.seeding import derive, generator
 from agilerl.training.language_config import BCRunConfig, ILQLRunConfig, ModelConfig
-from agilerl.wordle.patterns import WORD_LENGTH
 from agilerl.wordle.tokenizer import WordleTokenizer
+from agilerl.wordle.vocabulary import WORD_LENGTH
 
 #: The model that is drawn where nothing is loaded and a size is not given.
 SMALL: dict[str, Any] = {

@@ -11,7 +11,7 @@ from agilerl.data.language_dataset import LanguageDataset, save_games
 from agilerl.errors import DatasetError
 from agilerl.seeding import derive
 from agilerl.training.language_config import DataConfig, RunConfig
-from agilerl.wordle.arena import WordleArena
+from agilerl.wordle.evaluate import WordleArena
 from agilerl.wordle.generate import describe, generate
 from agilerl.wordle.play import load_vocabulary
 from agilerl.wordle.tokenizer import WordleTokenizer

@@ -7,9 +7,8 @@ import string
 from agilerl.data.language_environment import StepResult
 from agilerl.errors import ConfigError, EnvError
 from agilerl.seeding import generator
-from agilerl.wordle.patterns import ALL_GREEN, ILLEGAL, MAX_TURNS, WORD_LENGTH
 from agilerl.wordle.tokenizer import MARKS, reply_text
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import ALL_GREEN, ILLEGAL, MAX_TURNS, WORD_LENGTH, Vocabulary
 
 
 class WordleEnvironment:
@@ -51,7 +50,7 @@ class WordleEnvironment:
         self._turn = 0
 
     def reset(self, seed: int | None = None) -> str:
-        """Hide a word; nothing is told, so the text is empty."""
+        """Hide a word; the first text is empty."""
         if seed is not None:
             self._rng = generator(seed, "wordle environment")
         drawn = self.vocabulary.answers[self._rng.integers(len(self.vocabulary.answers))]

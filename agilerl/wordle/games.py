@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agilerl.errors import ConfigError
-from agilerl.wordle.patterns import (
+from agilerl.wordle.vocabulary import (
     ALL_GREEN,
     ILLEGAL,
     MAX_TURNS,
     WORD_LENGTH,
     Letters,
+    Vocabulary,
     to_word,
 )
-from agilerl.wordle.vocabulary import Vocabulary
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -77,11 +77,15 @@ class Games:
 
     def summary(self) -> str:
         """One line: games, win rate, mean reward with its 95 % interval."""
-        half_width = 1.96 * self.returns.std() / max(len(self), 1) ** 0.5
         return (
             f"{len(self)} games: win rate {self.won.mean():.3f}, "
-            f"mean reward {self.returns.mean():.3f} +- {half_width:.3f}"
+            f"mean reward {self.returns.mean():.3f} +- {half_width(self.returns):.3f}"
         )
+
+
+def half_width(returns: npt.NDArray[np.float64]) -> float:
+    """Return half the width of the 95 % interval of the mean of ``returns`` [N]."""
+    return float(1.96 * returns.std(ddof=1) / len(returns) ** 0.5) if len(returns) > 1 else 0.0
 
 
 def concatenate(parts: list[Games]) -> Games:

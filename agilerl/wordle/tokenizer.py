@@ -7,10 +7,11 @@ A game is a fixed grid, so the position of a token says which turn and which let
 The agent chooses the letters; the environment writes the clues, one for each letter of the
 guess.  What a clue token stands for is the format:
 
-- ``"slots"`` (default): letter, colour and place, 26 x 3 x 5 clue tokens.  One token is one whole
-  fact ("a is in the word, but not third"), so all that a model must do to know which words are
-  left is to add up facts.
-- ``"clues"``: letter and colour, 26 x 3 clue tokens; the place is known from the position only.
+- ``"slots"`` (default): letter, colour and position in the word, 26 x 3 x 5 clue tokens.  One
+  token is one whole fact ("a is in the word, but not third"), so all that a model must do to know
+  which words are left is to add up facts.
+- ``"clues"``: letter and colour, 26 x 3 clue tokens; the position in the word is known from that
+  of the token only.
 - ``"plain"``: colour, 3 clue tokens; the letter stands five tokens before.
 
 The formats are equally long and tell the same; they differ in how much a network must work out
@@ -34,7 +35,7 @@ from agilerl.data.language_dataset import TokenGames
 from agilerl.data.tokenizer import check_ids
 from agilerl.errors import DatasetError, check_choice
 from agilerl.wordle.games import Games
-from agilerl.wordle.patterns import (
+from agilerl.wordle.vocabulary import (
     COLOURS,
     ILLEGAL,
     MAX_TURNS,

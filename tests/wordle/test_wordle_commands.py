@@ -6,12 +6,11 @@ import pytest
 
 from agilerl.data.language_dataset import LanguageDataset
 from agilerl.wordle import generate, play
-from agilerl.wordle.display import show_game, show_keyboard, show_turn
 from agilerl.wordle.environment import WordleEnvironment
-from agilerl.wordle.patterns import ILLEGAL, pattern_matrix, to_letters
+from agilerl.wordle.play import show_game, show_keyboard, show_turn
 from agilerl.wordle.policies import make_policy, play_with_rules
 from agilerl.wordle.tokenizer import WordleTokenizer
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import ILLEGAL, Vocabulary, pattern_matrix, to_letters
 
 SMALL = Vocabulary.small(30)
 

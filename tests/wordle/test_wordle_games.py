@@ -4,8 +4,7 @@ import pytest
 from agilerl.errors import ConfigError
 from agilerl.wordle.environment import WordleEnvironment
 from agilerl.wordle.games import Board, Games, concatenate, every_hidden_word, play
-from agilerl.wordle.patterns import ALL_GREEN, ILLEGAL, to_letters
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import ALL_GREEN, ILLEGAL, Vocabulary, to_letters
 
 WORDS = Vocabulary.of(["crane", "slate", "abide", "erase"], ["speed", "zebra"])
 
@@ -118,4 +117,4 @@ def test_select_and_concatenate_keep_games_whole() -> None:
 
 def test_summary_gives_rate_and_reward() -> None:
     text = play_words(["crane", "slate", "abide", "erase"], [0, 1, 2, 3]).summary()
-    assert text == "4 games: win rate 1.000, mean reward -1.500 +- 1.096"
+    assert text == "4 games: win rate 1.000, mean reward -1.500 +- 1.265"

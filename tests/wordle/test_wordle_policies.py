@@ -5,11 +5,10 @@ from hypothesis import strategies as st
 
 from agilerl.errors import ConfigError
 from agilerl.wordle.games import every_hidden_word
-from agilerl.wordle.information_gain import InformationGain
-from agilerl.wordle.patterns import ALL_GREEN, ILLEGAL
 from agilerl.wordle.policies import (
     POLICIES,
     ConsistentPolicy,
+    InformationGain,
     InformationGainPolicy,
     MixturePolicy,
     Position,
@@ -21,7 +20,7 @@ from agilerl.wordle.policies import (
     nth_true,
     play_with_rules,
 )
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import ALL_GREEN, ILLEGAL, Vocabulary
 
 SMALL = Vocabulary.small(60)
 WIDE = Vocabulary.of(SMALL.answers[:40], SMALL.answers[40:])

@@ -7,10 +7,9 @@ from agilerl.errors import ConfigError, DatasetError
 from agilerl.wordle.environment import WordleEnvironment
 from agilerl.wordle.evaluate import play_games
 from agilerl.wordle.games import Board, Games, play
-from agilerl.wordle.patterns import to_letters
 from agilerl.wordle.policies import make_policy, play_with_rules
 from agilerl.wordle.tokenizer import BLOCK_SIZE, FORMATS, WordleTokenizer
-from agilerl.wordle.vocabulary import Vocabulary
+from agilerl.wordle.vocabulary import Vocabulary, to_letters
 
 SMALL = Vocabulary.small(60)
 formats = pytest.mark.parametrize("format", FORMATS)
