@@ -16,6 +16,29 @@ from agilerl.errors import ConfigError, check_keys
 
 T = TypeVar("T")
 
+#: Longest configuration file, in characters.
+MAX_CHARACTERS = 2**20
+
+#: What reading YAML of any content may raise (a date such as 2001-99-99 is a ``ValueError``).
+_UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader without aliases, since a few lines of them unpack to gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def parse(text: str) -> Any:
+    """Return the value of a YAML text; raise one of ``_UNREADABLE`` if there is none."""
+    return yaml.load(text, _Loader)
+
 
 def read_config(cls: type[T], path: str | Path | None, overrides: Sequence[str] = ()) -> T:
     """Return the configuration ``cls`` of a YAML file with ``key.sub=value`` overrides.
@@ -28,8 +51,12 @@ def read_config(cls: type[T], path: str | Path | None, overrides: Sequence[str] 
     if path is not None:
         where = str(path)
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            with Path(path).open(encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
+            if len(text) > MAX_CHARACTERS:
+                raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
+            loaded = parse(text)
+        except _UNREADABLE as error:
             raise ConfigError(
                 f"{path}: expected a YAML file; it can't be read ({error})."
             ) from error
@@ -53,8 +80,8 @@ def put(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r}: {section!r} is a value, not a section.")
         values = inner
     try:
-        values[name] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values[name] = parse(text)
+    except _UNREADABLE as error:
         raise ConfigError(f"{override!r}: the value is not YAML ({error}).") from error
 
 

@@ -37,7 +37,11 @@ COLOURS: npt.NDArray[np.uint8] = (
 _BLOCK = 64  # guesses whose patterns are computed at once
 
 WORDS_DIRECTORY = Path(__file__).parent / "words"
-_SHOWN = 10  # words that a message lists
+#: Longest word list that is read, in characters: 10 million words.
+MAX_CHARACTERS = 2**26
+#: Most memory of a pattern matrix, in bytes; the full lists take 24 MB.
+MAX_MATRIX = 2**32
+_SHOWN = 10  # words that a message lists, and the letters of each that it shows
 
 
 def to_letters(words: list[str] | tuple[str, ...]) -> Letters:
@@ -104,7 +108,7 @@ def _is_word(word: str) -> bool:
 
 def _check_words(where: str, words: Sequence[str]) -> None:
     """Raise ``DatasetError`` that lists bad words, or words that come twice."""
-    bad = [repr(word) for word in words if not _is_word(word)]
+    bad = [repr(word[:_SHOWN]) for word in words if not _is_word(word)]
     if bad:
         raise DatasetError(
             f"{where}: expected words of {WORD_LENGTH} letters a-z, got {_listed(bad)}. "
@@ -127,11 +131,17 @@ def read_words(path: str | Path) -> list[str]:
             or come twice; the message lists them.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path}: expected a text file with one word a line; it can't be read ({error})."
         ) from error
+    if len(text) > MAX_CHARACTERS:
+        raise DatasetError(
+            f"{path}: expected at most {MAX_CHARACTERS:,} characters, it has more; is it a list of"
+            " words?"
+        )
     lines = (line.partition("#")[0].strip().lower() for line in text.splitlines())
     words = [line for line in lines if line]
     _check_words(str(path), words)
@@ -228,7 +238,18 @@ class Vocabulary:
 
     @functools.cached_property
     def matrix(self) -> npt.NDArray[np.uint8]:
-        """Pattern code of each guess against each answer ``[G, A]``, computed at first use."""
+        """Pattern code of each guess against each answer ``[G, A]``, computed at first use.
+
+        Raises:
+            ConfigError: It would take more than ``MAX_MATRIX`` bytes.
+        """
+        size = len(self.guesses) * len(self.answers)
+        if size > MAX_MATRIX:
+            raise ConfigError(
+                f"vocabulary: the colours of {len(self.guesses):,} guesses against"
+                f" {len(self.answers):,} answers would take {size / 2**30:.0f} GiB, more than"
+                f" {MAX_MATRIX / 2**30:.0f} GiB; use fewer words."
+            )
         return pattern_matrix(self.letters, self.letters[: len(self.answers)])
 
     @functools.cached_property

@@ -65,6 +65,10 @@ def test_what_is_not_given_takes_its_default(tmp_path: Path) -> None:
         ("- 1", "expected 'key: value' lines, got list"),
         ("a: [", "can't be read"),
         ("name: !!python/object/apply:os.getcwd []", "can't be read"),
+        ("name: 2001-99-99", "can't be read"),
+        ("a: " + 2000 * "[", "can't be read"),
+        ("agent: &a {lr: 1}\ntrain: *a", "aliases .* are not read; write the value out"),
+        ("name: " + 2**20 * "a", "more than 1,048,576 characters"),
     ],
 )
 def test_bad_files_are_refused_by_the_name_of_the_key(
@@ -81,12 +85,21 @@ def test_bad_files_are_refused_by_the_name_of_the_key(
         ("=3", "expected key.sub=value"),
         ("name.first=3", "'name' is a value"),
         ("agent.lr=[", "not YAML"),
+        ("agent.lr=[&a 1, *a]", "not YAML"),
+        ("agent.lr=" + 2000 * "[", "not YAML"),
         ("agent.lrr=3", "Did you mean 'lr'"),
     ],
 )
 def test_bad_overrides_are_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(BCRunConfig, written(tmp_path, "name: a"), [override])
+
+
+def test_nested_aliases_are_refused_before_they_unpack(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    rows += [f"a{i}: &a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 12)]
+    with pytest.raises(ConfigError, match=r"(?s)aliases .* are not read.*line 2"):
+        read_config(BCRunConfig, written(tmp_path, "\n".join(rows)))
 
 
 def test_a_missing_file_is_named() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agilerl.errors import ConfigError, DatasetError
+from agilerl.wordle import vocabulary
 from agilerl.wordle.vocabulary import (
     ALL_GREEN,
     COLOURS,
@@ -98,6 +99,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match="binary"):
         Vocabulary.from_file(tmp_path / "binary")
+
+
+def test_a_list_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "mine.txt", "apple\nmango\n")
+    assert len(Vocabulary.from_file(path).answers) == 2
+    monkeypatch.setattr(vocabulary, "MAX_CHARACTERS", 11)
+    with pytest.raises(DatasetError, match=r"mine\.txt: expected at most 11 characters"):
+        Vocabulary.from_file(path)
+
+
+def test_a_message_shows_the_beginning_of_a_long_line(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as error:
+        Vocabulary.from_file(write(tmp_path / "mine.txt", "a" * 100_000))
+    assert len(str(error.value)) < 500
+
+
+def test_colours_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Vocabulary.of(["apple", "mango", "peach"])
+    monkeypatch.setattr(vocabulary, "MAX_MATRIX", 8)
+    with pytest.raises(ConfigError, match=r"3 guesses against 3 answers .*use fewer words"):
+        _ = words.matrix
+    assert words.subset(2).matrix.shape == (2, 2)
 
 
 def test_guesses_must_begin_with_the_answers() -> None:
