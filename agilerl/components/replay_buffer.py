@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -242,6 +243,14 @@ class ReplayBuffer:
             kept = self.rows(self.counter - len(self), self.counter)
             state["rows"] = [torch.from_numpy(values) for values in kept]
         return state
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all rows, oldest first."""
+        digest = hashlib.sha256()
+        for start in range(self.counter - len(self), self.counter, BLOCK):
+            for values in self.rows(start, min(start + BLOCK, self.counter)):
+                digest.update(values.tobytes())
+        return digest.hexdigest()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict()`` returned, row for row.

@@ -111,15 +111,30 @@ class InProcess:
         self, task: Task, population: Sequence[Any], memory: Any, streams: Sequence[Streams]
     ) -> list[EpisodeResult]:
         """Let every agent spend one episode, as ``train_agent`` does."""
-        return [
-            train_agent(task, agent, memory, own)
-            for agent, own in zip(population, streams, strict=True)
-        ]
+        before: list[tuple[Any, Any]] = []
+        results = []
+        try:
+            for agent, own in zip(population, streams, strict=True):
+                if hasattr(agent, "load_state_dict"):
+                    before.append((agent, agent.state_dict()))
+                results.append(train_agent(task, agent, memory, own))
+        except BaseException:
+            for agent, state in before:  # the episode is abandoned: nobody has spent it
+                agent.load_state_dict(state)
+            raise
+        return results
 
     def evaluate(
         self, task: Task, population: Sequence[Any], streams: Sequence[Streams]
     ) -> list[Evaluation]:
         """Evaluate every agent, as ``evaluate_agent`` does."""
-        return [
-            evaluate_agent(task, agent, own) for agent, own in zip(population, streams, strict=True)
-        ]
+        before = [len(agent.fitness) for agent in population]
+        try:
+            return [
+                evaluate_agent(task, agent, own)
+                for agent, own in zip(population, streams, strict=True)
+            ]
+        except BaseException:
+            for agent, count in zip(population, before, strict=True):
+                del agent.fitness[count:]
+            raise

@@ -169,7 +169,8 @@ class RunConfig:
         out: directory of runs.
         seed: of everything that is drawn, data aside.
         device: where the networks live.
-        resume: go on from the last evaluation of the run of this name.
+        resume: true goes on from the last evaluation of the run of this name, auto begins one where
+            there is none, force goes on though settings differ.
         wandb: log to Weights & Biases.
     """
 
@@ -177,7 +178,7 @@ class RunConfig:
     out: str = "runs"
     seed: int = 0
     device: str = "cpu"
-    resume: bool = False
+    resume: bool | str = False
     wandb: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

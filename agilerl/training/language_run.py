@@ -19,11 +19,11 @@ from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.errors import AgileRLError, check_int
+from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
 from agilerl.training.executors import InProcess
 from agilerl.training.language_config import ILQLRunConfig, RunConfig
 from agilerl.training.language_report import History, choose_beta, data_score, report
 from agilerl.training.language_start import AnyRunConfig, start_agents
-from agilerl.training.language_state import BEST, LanguageCheckpoints, load_state
 from agilerl.training.language_task import LanguageTask, check_train, evolution
 from agilerl.training.observers import Progress
 from agilerl.training.run import Plan, RunObserver, RunState, run
@@ -33,6 +33,9 @@ from agilerl.training.yaml_config import read_config
 from agilerl.wordle.evaluate import Score
 
 C = TypeVar("C", bound=RunConfig)
+
+#: File of the best agent of a run.
+BEST = "best.pt"
 
 logger = logging.getLogger("agilerl")
 
@@ -112,18 +115,32 @@ def train_population(
     train = check_train(config.train)
     tournament, mutation = evolution(config, agents, len(dataset))
     state = RunState(list(agents), None, tournament, mutation, config.seed)
-    if config.resume:
-        load_state(state, config.directory, config.device)
+    saving = checkpoints(config, state, dataset)
     total = -(-train.updates // train.report_every)
     plan = Plan(total, train.eval_every // train.report_every, train.target)
     own: list[RunObserver] = [Progress(total)] if verbose else []
     if config.wandb:
         own.append(WandbLogger("agilerl", asdict(config)))
-    own.append(LanguageCheckpoints(config.directory))
+    own.append(saving)
     with torch_threads(train.threads):
         task = LanguageTask(dataset, arena, train)
         run(task, state, plan, InProcess(), [*own, *observers])
     return state
+
+
+def checkpoints(config: RunConfig, state: RunState, dataset: Any) -> RunCheckpoints:
+    """Return what saves a run at each evaluation; ``state`` is put to where it goes on."""
+    train = check_train(config.train)
+    values = asdict(config)
+    free = {"name", "out", "resume", "wandb", "device"}
+    settings = {name: value for name, value in values.items() if name not in free}
+    settings["train"] = {
+        name: value for name, value in values["train"].items() if name not in ("target", "threads")
+    }
+    settings["games"] = len(dataset)
+    store = CheckpointStore(config.directory)
+    every = train.eval_every // train.report_every
+    return open_checkpoints(store, state, every, config.resume, settings, elite=BEST)
 
 
 @contextmanager

@@ -1,18 +1,15 @@
-"""Observers of a run: the progress line, the history as CSV, checkpoints of the population."""
+"""Observers of a run: the progress line, the history as CSV."""
 
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
-from agilerl.errors import CheckpointError
 from agilerl.training.run import Generation, RunObserver, RunState, clock
 
 LINE_WIDTH = 79
@@ -103,72 +100,3 @@ class CSVLogger:
             if new:
                 writer.writeheader()
             writer.writerows(rows)
-
-
-class Checkpoints(RunObserver):
-    """Saves the population every few episodes, each time whole.
-
-    ``directory/episode_000200/agent_3.pt`` and so on.  The folder appears under its name only
-    when every file in it is written, so a kill leaves the earlier ones.
-
-    Args:
-        directory: where the folders go.
-        every: episodes between them.
-    """
-
-    def __init__(self, directory: str | Path, every: int) -> None:
-        self.directory = Path(directory)
-        self.every = every
-
-    def after_episode(self, state: RunState, ending: bool) -> None:
-        """Save the population if it is time."""
-        if state.episode % self.every == 0:
-            save_population(state.population, self.directory / f"episode_{state.episode:06d}")
-
-
-def save_population(pop: Sequence[Any], directory: str | Path) -> Path:
-    """Write one checkpoint for each agent into ``directory``, which appears only when complete."""
-    directory = Path(directory)
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for slot, agent in enumerate(pop):
-        path = temporary / f"agent_{agent.index}.pt"
-        if path.exists():  # agents that a user made may all have index 0
-            path = temporary / f"agent_{agent.index}_slot_{slot}.pt"
-        agent.saveCheckpoint(path)
-    if directory.exists():
-        retired = _retired(directory)
-        shutil.rmtree(retired, ignore_errors=True)
-        directory.rename(retired)
-        temporary.rename(directory)
-        shutil.rmtree(retired)
-    else:
-        temporary.rename(directory)
-    return directory
-
-
-def _retired(directory: Path) -> Path:
-    """Return where the earlier content of ``directory`` is, while it is being replaced."""
-    return directory.with_name(f".{directory.name}.old")
-
-
-def load_population(cls: Any, directory: str | Path, device: str = "cpu") -> list[Any]:
-    """Return the agents of class ``cls`` in ``directory``, or in its latest checkpoint folder.
-
-    The latest is the one that was written last, whichever run wrote it.
-
-    Raises:
-        CheckpointError: if there is none, or one can't be read.
-    """
-    directory = Path(directory)
-    folders = [*directory.glob("episode_*"), *directory.glob(_retired(Path("episode_*")).name)]
-    folders.sort(key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
-    chosen = folders[-1] if folders else directory
-    if not chosen.exists():  # a kill came while it was replaced
-        chosen = _retired(chosen)
-    files = sorted(chosen.glob("agent_*.pt"))
-    if not files:
-        raise CheckpointError(f"{directory}: no agent_*.pt and no episode_* folder in it.")
-    agents = [cls.load(file, device) for file in files]
-    return sorted(agents, key=lambda agent: agent.index)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import zip_longest
+from typing import Any, ClassVar
 
 import numpy as np
 
 from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.errors import CheckpointError, refusing
 from agilerl.seeding import Streams
 from agilerl.training.executors import CHECK_EPISODES, Executor, Task
 from agilerl.training.history import Row, fitness_table, rows_of
@@ -50,12 +52,27 @@ class RunState:
         train_steps: environment steps of all agents in training.
         eval_steps: environment steps of all evaluations.
         seconds: wall time spent.
-        evaluated: whether the population was evaluated since it last trained: it is then selected
-            from before it trains again.
+        due: whether the population has to be evaluated before it trains again.
+        evaluated: whether it was, and is to be selected from before it trains again.
         history: one row for each agent and evaluation.
         best_ever: a copy of the agent of the highest fitness so far.
         best_fitness: that fitness.
+        memory_is_data: the buffer holds a data set, and training stores nothing in it.
+        changing: whether the population is just being selected and mutated.
     """
+
+    #: What is saved as it is; the rest has a state of its own.
+    COUNTERS: ClassVar[tuple[str, ...]] = (
+        "seed",
+        "episode",
+        "generation",
+        "train_steps",
+        "eval_steps",
+        "seconds",
+        "due",
+        "evaluated",
+        "best_fitness",
+    )
 
     population: list[Any]
     memory: Any = None
@@ -67,10 +84,62 @@ class RunState:
     train_steps: int = 0
     eval_steps: int = 0
     seconds: float = 0.0
+    due: bool = False
     evaluated: bool = False
     history: list[Row] = field(default_factory=list)
     best_ever: Any = None
     best_fitness: float = -float("inf")
+    memory_is_data: bool = False
+    changing: bool = False
+
+    def state_dict(self, rows: bool = True) -> dict[str, Any]:
+        """Return everything that makes up the run, as tensors and plain values.
+
+        Args:
+            rows: with the transitions in the replay buffer; a data set is never part of it.
+        """
+        state: dict[str, Any] = {name: getattr(self, name) for name in self.COUNTERS}
+        state["population"] = [agent.state_dict() for agent in self.population]
+        state["best_ever"] = None if self.best_ever is None else self.best_ever.state_dict()
+        state["history"] = [dict(row) for row in self.history]
+        for name in ("tournament", "mutation"):
+            owner = getattr(self, name)
+            state[name] = owner.state_dict() if hasattr(owner, "state_dict") else None
+        if type(self.memory) is ReplayBuffer:
+            state["memory"] = self.memory.state_dict(rows and not self.memory_is_data)
+            state["memory"]["digest"] = self.memory.digest() if self.memory_is_data else None
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned; buffer, tournament and mutation in place.
+
+        Raises:
+            CheckpointError: if it does not fit, or was learnt from another data set.
+        """
+        with refusing("run"):
+            if type(self.memory) is ReplayBuffer and not self.memory_is_data:
+                self.memory.load_state_dict(state["memory"])
+            elif self.memory_is_data and state["memory"]["digest"] != self.memory.digest():
+                raise CheckpointError(
+                    "dataset: the run learnt from other data than the buffer holds now; give it"
+                    " the data set that it began with."
+                )
+            for name in ("tournament", "mutation"):
+                owner = getattr(self, name)
+                if owner is not None and state[name] is not None:
+                    owner.load_state_dict(state[name])
+            prototype = self.population[0]
+            saved = [(a, s) for a, s in zip_longest(self.population, state["population"]) if s]
+            agents = [copy.deepcopy(prototype) if a is None else a for a, _ in saved]
+            for agent, (_, own) in zip(agents, saved, strict=True):
+                agent.load_state_dict(own)
+            self.population = agents
+            if state["best_ever"] is not None:
+                self.best_ever = copy.deepcopy(prototype)
+                self.best_ever.load_state_dict(state["best_ever"])
+            self.history = [dict(row) for row in state["history"]]
+            for name in self.COUNTERS:
+                setattr(self, name, state[name])
 
     @property
     def global_steps(self) -> int:
@@ -174,7 +243,7 @@ def evaluate_population(
     rows = rows_of(state.population, fitnesses, state.counters())
     state.history += rows
     state.generation += 1
-    state.evaluated = True
+    state.due, state.evaluated = False, True
     return Generation(
         number=state.generation - 1,
         episode=state.episode,
@@ -192,13 +261,14 @@ def evaluate_population(
 
 def evolve_population(state: RunState) -> None:
     """Select parents and mutate their children: the population that trains next."""
+    state.changing = True
     for agent in state.population:
         agent.steps.append(agent.steps[-1])
     if state.tournament is not None:
         _, state.population = state.tournament.select(state.population)
     if state.mutation is not None:
         state.population = list(state.mutation.mutation(state.population))
-    state.evaluated = False
+    state.evaluated = state.changing = False
 
 
 def generations(
@@ -221,13 +291,15 @@ def generations(
             whether the run ends there.
     """
     start = time.perf_counter() - state.seconds
-    while state.episode < plan.n_episodes:
+    while state.due or state.episode < plan.n_episodes:
         if state.evaluated:
             evolve_population(state)
-        train_population(task, state, executor)
+        if not state.due:
+            train_population(task, state, executor)
+            state.due = state.episode % plan.evo_epochs == 0
         state.seconds = time.perf_counter() - start
         generation = None
-        if state.episode % plan.evo_epochs == 0:
+        if state.due:
             generation = evaluate_population(task, state, executor, plan.target)
         solved = generation is not None and generation.solved
         after_episode(state, solved or state.episode == plan.n_episodes)
@@ -292,6 +364,7 @@ def run(
         for observer in observers:
             observer.after_episode(state, ends)
 
+    failure: Exception | None = None
     try:
         for last in generations(task, state, plan, executor, after_episode):
             fitnesses.append(list(last.fitnesses))
@@ -306,13 +379,28 @@ def run(
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        error.population = ranked(last, first)  # type: ignore[attr-defined]
-        error.add_note("The population as last evaluated is in this exception's .population.")
-        raise
-    finally:
-        for observer in observers:
-            observer.close(state, describe_ending(ending, last))
+        failure, ending = error, "failed"
+    failure = close(observers, state, describe_ending(ending, last), failure)
+    if failure is not None:
+        failure.population = ranked(last, first)  # type: ignore[attr-defined]
+        failure.add_note("The population as last evaluated is in this exception's .population.")
+        raise failure
+    if last is None and state.evaluated:  # a finished run that went on, and had nothing to do
+        order = fittest_first(fitnesses[-1])
+        return [state.population[slot] for slot in order], fitnesses
     return ranked(last, first), fitnesses
+
+
+def close(
+    observers: Sequence[RunObserver], state: RunState, message: str, failure: Exception | None
+) -> Exception | None:
+    """Close every observer, whatever the others do; return the first failure of the run."""
+    for observer in observers:
+        try:
+            observer.close(state, message)
+        except Exception as error:
+            failure = failure or error
+    return failure
 
 
 def ranked(last: Generation | None, pop: Sequence[Any]) -> list[Any]:

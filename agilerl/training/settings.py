@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from agilerl.algorithms.base import EvolvableAgent
+from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.components.spaces import single_spaces
 from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
 from agilerl.threads import one_thread
+from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
 from agilerl.training.executors import InProcess, Task
-from agilerl.training.observers import Checkpoints, Progress
+from agilerl.training.observers import Progress
 from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
 
@@ -45,6 +49,8 @@ class Settings:
     mutation: Any
     checkpoint: int | None
     checkpoint_path: str | Path | None
+    resume: bool | str
+    keep: int
     wb: bool
     accelerator: Any
     seed: int | None
@@ -73,19 +79,8 @@ class Settings:
             check_int("checkpoint", self.checkpoint)
         if not self.pop:
             raise ConfigError("pop: empty; make one with initialPopulation(...).")
-        needed = (*NEEDED, "batch_size", "learn_step")
-        for agent in self.pop:
-            missing = [name for name in needed if not hasattr(agent, name)]
-            if missing:
-                raise ConfigError(
-                    f"pop: {type(agent).__name__} has no {', '.join(missing)}; a training loop"
-                    f" needs {', '.join(needed)}."
-                )
-            if self.checkpoint is not None and not hasattr(agent, "saveCheckpoint"):
-                raise ConfigError(
-                    f"checkpoint: {type(agent).__name__} has no saveCheckpoint(path); add it, or"
-                    " pass checkpoint=None."
-                )
+        self._check_agents()
+        self._check_saving()
         if self.tournament is None and self.mutation is not None:
             raise ConfigError(
                 "mutation: without a tournament the agents that were evaluated would be changed"
@@ -96,6 +91,42 @@ class Settings:
             raise ConfigError(
                 f"tournament_size: {size} is more than the population ({len(self.pop)})."
             )
+
+    def _check_agents(self) -> None:
+        needed = (*NEEDED, "batch_size", "learn_step")
+        for agent in self.pop:
+            missing = [name for name in needed if not hasattr(agent, name)]
+            if missing:
+                raise ConfigError(
+                    f"pop: {type(agent).__name__} has no {', '.join(missing)}; a training loop"
+                    f" needs {', '.join(needed)}."
+                )
+
+    def _check_saving(self) -> None:
+        for agent in self.pop:
+            if self.saves and not hasattr(agent, "load_state_dict"):
+                raise ConfigError(
+                    f"checkpoint: {type(agent).__name__} has no state_dict() and"
+                    " load_state_dict(state), so a run of it can't be saved; add them, or pass"
+                    " checkpoint=None."
+                )
+        if self.saves and self.memory is not None and type(self.memory) is not ReplayBuffer:
+            raise ConfigError(
+                f"checkpoint: a {type(self.memory).__name__} can't be saved; use a ReplayBuffer, or"
+                " pass checkpoint=None."
+            )
+        if self.resume not in (False, True, "auto", "force"):
+            raise ConfigError(
+                f"resume: expected False, True, 'auto' or 'force', got {self.resume!r}."
+            )
+        if self.resume and self.checkpoint_path is None:
+            raise ConfigError("resume: pass checkpoint_path, the directory of the run.")
+        check_int("keep", self.keep)
+
+    @property
+    def saves(self) -> bool:
+        """Whether the run is saved as it goes."""
+        return self.checkpoint is not None or bool(self.resume)
 
     def fit_batches(self, capacity: int) -> None:
         """Raise if a batch is larger than ``capacity``, and keep mutations from making it so."""
@@ -123,25 +154,56 @@ class Settings:
             "evo_loop": self.evo_loop,
         }
 
-    def run(self, task: Task) -> tuple[list[Any], list[list[float]]]:
-        """Train the population; return it as last evaluated, fittest first, and all fitnesses."""
-        seed = self.drawn_seed() if self.seed is None else self.seed
-        state = RunState(list(self.pop), self.memory, self.tournament, self.mutation, seed)
-        observers: list[RunObserver] = [Progress(self.n_episodes)] if self.verbose else []
+    def run(
+        self, task: Task, more: Mapping[str, Any], memory_is_data: bool = False
+    ) -> tuple[list[Any], list[list[float]]]:
+        """Train the population; return it as last evaluated, fittest first, and all fitnesses.
+
+        Args:
+            task: how agents train and are evaluated.
+            more: settings of the task, which a run that goes on must have as well.
+            memory_is_data: the buffer holds a data set, and is not saved.
+        """
+        seed = secrets.randbelow(2**31) if self.seed is None else self.seed
+        pop, memory = list(self.pop), self.memory
+        state = RunState(pop, memory, self.tournament, self.mutation, seed)
+        state.memory_is_data = memory_is_data
+        observers: list[RunObserver] = []
+        if self.saves:
+            observers.append(self.checkpoints(state, {**self.compared(), **more}))
+        if self.verbose:
+            observers.append(Progress(self.n_episodes))
+            if self.seed is None:
+                print(f"seed {state.seed} (none was given; it repeats the run)", file=sys.stderr)
         if self.wb:
             observers.append(WandbLogger("agilerl", self.summary()))
-        if self.checkpoint is not None:
-            observers.append(Checkpoints(self.checkpoint_path or "checkpoints", self.checkpoint))
         plan = Plan(self.n_episodes, self.evo_epochs, self.target)
         with suitable_threads(self.pop):
             return run(task, state, plan, InProcess(), observers, self.callbacks)
 
-    def drawn_seed(self) -> int:
-        """Draw a seed for a run that was given none, and say it."""
-        seed = secrets.randbelow(2**31)
-        if self.verbose:
-            print(f"seed {seed} (none was given; it repeats this run)", file=sys.stderr)
-        return seed
+    def checkpoints(self, state: RunState, settings: Mapping[str, Any]) -> RunCheckpoints:
+        """Return what saves the run; ``state`` is put to where it goes on, if it does."""
+        now = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{self.env_name}-{self.algo}-{now}-{state.seed}".replace("/", "-")
+        store = CheckpointStore(self.checkpoint_path or Path("runs") / name, self.keep)
+        every = self.evo_epochs if self.checkpoint is None else self.checkpoint
+        return open_checkpoints(store, state, every, self.resume, {**settings, "seed": self.seed})
+
+    def compared(self) -> dict[str, Any]:
+        """Return the settings that a run must have again when it goes on."""
+        names = ("swap_channels", "max_steps", "evo_epochs", "evo_loop", "eval_max_steps")
+        envs = {"env": self.env, "eval_env": self.env if self.eval_env is None else self.eval_env}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: describe_env(env) for name, env in envs.items()},
+            "pop": [agent.settings() for agent in self.pop if hasattr(agent, "settings")],
+            "memory": getattr(self.memory, "settings", None),
+            **{
+                name: getattr(self, name).state_dict()["settings"]
+                for name in ("tournament", "mutation")
+                if hasattr(getattr(self, name), "state_dict")
+            },
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return the settings that a log notes."""
@@ -151,6 +213,18 @@ class Settings:
             "algo": str(self.algo),
             "population_size": len(self.pop),
         }
+
+
+def describe_env(env: Any) -> dict[str, Any]:
+    """Return what two environments must have in common to be the same to a run."""
+    env = as_vector_env(env)
+    spec = getattr(env, "spec", None)
+    return {
+        "id": getattr(spec, "id", None),
+        "num_envs": int(env.num_envs),
+        "spaces": [str(space) for space in single_spaces(env)],
+        "autoreset": autoreset_mode(env).value,
+    }
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agilerl.components.transitions import TransitionStream
 from agilerl.errors import ConfigError, check_float, check_int
@@ -38,6 +39,8 @@ def train(
     callbacks: Sequence[Callable[[Generation], Any]] = (),
     eval_env: Any = None,
     eval_max_steps: int | None = None,
+    resume: bool | Literal["auto", "force"] = False,
+    keep: int = 2,
     learning_starts: int | None = None,
     verbose: bool = True,
 ) -> tuple[list[Any], list[list[float]]]:
@@ -67,8 +70,8 @@ def train(
             None never ends early.
         tournament: selects parents; None trains without evolution.
         mutation: changes the agents after selection; None leaves them.
-        checkpoint: episodes between checkpoints of the population; None makes none.
-        checkpoint_path: directory of the checkpoints, "checkpoints" if not given.
+        checkpoint: episodes between checkpoints of the whole run; None makes none.
+        checkpoint_path: directory of the run, a new one in "runs" if not given.
         wb: log to Weights & Biases.
         accelerator: must be None.
         seed: of all that is drawn in training and evaluation: the environment's episodes,
@@ -76,6 +79,10 @@ def train(
         callbacks: each is called with every ``Generation``; one that returns True ends the run.
         eval_env: evaluate here, and not in ``env``.
         eval_max_steps: longest evaluation episode, if it is not ``max_steps``.
+        resume: True goes on with the run in ``checkpoint_path``, "auto" begins one if there is none
+            yet, "force" goes on though settings differ.  The run then equals one that was never
+            stopped, bit for bit; ``n_episodes`` and ``target`` may be others.
+        keep: checkpoints to keep.
         learning_starts: transitions that the buffer holds before learning starts, at least a batch.
         verbose: show progress on stderr.
 
@@ -84,6 +91,7 @@ def train(
 
     Raises:
         ConfigError: on arguments that can't be used.
+        CheckpointError: if there is no run to go on with, or it is damaged or of other settings.
         EnvError: if the environment can't be used, or returns what it must not.  The population as
             last evaluated is in the exception's ``population``.
     """
@@ -105,4 +113,4 @@ def train(
     task = OnlineTask(
         **settings.task_arguments(), stream=stream, learning_starts=starts, epsilon=epsilon
     )
-    return settings.run(task)
+    return settings.run(task, {"learning_starts": starts, **asdict(epsilon)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agilerl.data.offline_dataset import OfflineDataset, load
 from agilerl.training.run import Generation
@@ -57,6 +57,8 @@ def train(
     callbacks: Sequence[Callable[[Generation], Any]] = (),
     eval_env: Any = None,
     eval_max_steps: int | None = None,
+    resume: bool | Literal["auto", "force"] = False,
+    keep: int = 2,
     all_rows: bool = False,
     verbose: bool = True,
 ) -> tuple[list[Any], list[list[float]]]:
@@ -89,4 +91,5 @@ def train(
     settings.fit_batches(len(memory))
     if verbose:
         print(told, file=sys.stderr)
-    return settings.run(OfflineTask(**settings.task_arguments()))
+    task = OfflineTask(**settings.task_arguments())
+    return settings.run(task, {"all_rows": all_rows}, memory_is_data=True)
