@@ -341,10 +341,10 @@ class EvolvableNetwork(nn.Module, ABC):
         field: str,
         steps: Sequence[int],
         size: int,
-        limits: tuple[int, int],
+        limits: str,
         what: str,
     ) -> int:
-        """Return by how many of its units a part grows or shrinks; refuse where it can't.
+        """Return by how many units a part grows or shrinks; refuse where it can't.
 
         Args:
             rng: to draw from; None is the network's own stream.
@@ -353,10 +353,10 @@ class EvolvableNetwork(nn.Module, ABC):
             field: name of the argument ``given``.
             steps: numbers to draw from.
             size: units that it has now.
-            limits: fewest and most units.
+            limits: the spec's fields ``min_<limits>`` and ``max_<limits>`` are the limits.
             what: of the refusal: size, "most" or "least", and limit go into its braces.
         """
-        limit = limits[grow]
+        limit = getattr(self.spec, f"max_{limits}" if grow else f"min_{limits}")
         room = abs(limit - size)
         options = range(1, room + 1) if given is not None else [n for n in steps if n <= room]
         refusal = what.format(size, "most" if grow else "least", limit)

@@ -320,7 +320,7 @@ class EvolvableCNN(DenseStack):
             field="numb_new_channels",
             steps=CHANNEL_STEPS,
             size=size,
-            limits=(spec.min_channels, spec.max_channels),
+            limits="channels",
             what=f"convolution {i} has {{}} of at {{}} {{}} channels",
         )
         sizes = with_item(spec.channel_size, i, size + count if grow else size - count)

@@ -16,7 +16,7 @@ from agilerl.errors import ConfigError
 from agilerl.networks import gpt, gpt_huggingface, transfer
 from agilerl.networks.base import Edit, EditRefused, EvolvableNetwork, Params, edit, materialise
 from agilerl.networks.gpt import Block, Dropout, GPTSpec, GPTWeights, KVCache
-from agilerl.networks.gpt_decoding import LogitsProcessor, check_decoding, generate
+from agilerl.networks.gpt_decoding import DecodingOptions, LogitsProcessor, generate
 from agilerl.networks.transfer import Units
 from agilerl.seeding import Generator, derive
 
@@ -233,7 +233,7 @@ class EvolvableGPT(EvolvableNetwork):
             field="numb_new_nodes",
             steps=FEEDFWD_STEPS,
             size=size,
-            limits=(spec.min_feedfwd, spec.max_feedfwd),
+            limits="feedfwd",
             what="the feed-forward layers have {} of at {} {} units",
         )
         resized = replace(spec, dim_feedfwd=size + count if grow else size - count)
@@ -252,7 +252,7 @@ class EvolvableGPT(EvolvableNetwork):
             field="numb_new_heads",
             steps=HEAD_STEPS,
             size=size,
-            limits=(spec.min_heads, spec.max_heads),
+            limits="heads",
             what="a block has {} of at {} {} heads",
         )
         resized = replace(spec, n_head=size + count if grow else size - count)
@@ -384,18 +384,19 @@ class EvolvableGPT(EvolvableNetwork):
         weights = self.bound()
         ids = gpt.check_ids(idx, weights)
         mask = gpt.check_mask(attention_mask, ids)
-        options = check_decoding(
-            weights,
-            ids.shape[1],
+        options = DecodingOptions(
+            self.spec.vocab_size,
             max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            eos_token_id=eos_token_id,
-            num_beams=num_beams,
-            length_penalty=length_penalty,
-            pad_token_id=pad_token_id,
+            temperature,
+            top_k,
+            top_p,
+            eos_token_id,
+            num_beams,
+            length_penalty,
+            pad_token_id,
         )
+        gpt.check_length(weights, 0, ids.shape[1], "idx")
+        gpt.check_length(weights, ids.shape[1], options.max_new_tokens, "idx and max_new_tokens")
         total = ids.shape[1] + options.max_new_tokens
         positions = gpt.check_positions(position_ids, ids, total, self.spec.block_size)
         stream = self._stream(seed, generator) if options.draws else None

@@ -163,7 +163,7 @@ class DenseStack(EvolvableNetwork):
             field="numb_new_nodes",
             steps=NODE_STEPS,
             size=size,
-            limits=(spec.min_mlp_nodes, spec.max_mlp_nodes),
+            limits="mlp_nodes",
             what=f"hidden layer {i} has {{}} of at {{}} {{}} units",
         )
         sizes = with_item(spec.hidden_size, i, size + count if grow else size - count)

@@ -5,14 +5,14 @@ Shapes: B rows, t tokens so far, V the vocabulary, E the width of the residual s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 
 from agilerl.errors import ConfigError, check_float, check_int
-from agilerl.networks.gpt import GPTWeights, KVCache, check_length, last_norm, pass_context, run
+from agilerl.networks.gpt import GPTWeights, KVCache, last_norm, pass_context, run
 
 Tensor = torch.Tensor
 #: ``(ids [B, t], logits [B, V], hidden [B, E]) -> logits [B, V]``.
@@ -21,16 +21,52 @@ LogitsProcessor = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """Checked arguments of ``EvolvableGPT.generate``; see there."""
+    """Arguments of ``EvolvableGPT.generate``, see there; they are checked here.
 
+    Raises:
+        ConfigError: on one out of its range.
+    """
+
+    vocab_size: int
     max_new_tokens: int
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    eos: tuple[int, ...] = ()
-    pad: int = 0
+    eos_token_id: int | Sequence[int] | None = None
     num_beams: int = 1
     length_penalty: float = 1.0
+    pad_token_id: int | None = None
+    #: End tokens and the one that fills up, of ``eos_token_id`` and ``pad_token_id``.
+    eos: tuple[int, ...] = field(init=False)
+    pad: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Put the checked values into the fields."""
+        given, size = self.eos_token_id, self.vocab_size
+        ends = given if isinstance(given, list | tuple) else [given]
+        eos = tuple(check_token("eos_token_id", end, size) for end in ends if end is not None)
+        pad = self.pad_token_id
+        checked = {
+            "max_new_tokens": check_int("max_new_tokens", self.max_new_tokens, minimum=0),
+            "temperature": check_float("temperature", self.temperature, 0.0),
+            "top_k": None if self.top_k is None else min(check_int("top_k", self.top_k), size),
+            "top_p": None if self.top_p is None else check_float("top_p", self.top_p, 0.0, 1.0),
+            "num_beams": check_int("num_beams", self.num_beams),
+            "length_penalty": check_float("length_penalty", self.length_penalty),
+            "eos": eos,
+            "pad": next(iter(eos), 0) if pad is None else check_token("pad_token_id", pad, size),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.num_beams > 1 and (self.temperature not in (0, 1) or self.top_k or self.top_p):
+            raise ConfigError(
+                "num_beams: beam search takes the likeliest sequence and draws nothing; leave"
+                " temperature, top_k and top_p out, or use num_beams=1."
+            )
+        if self.num_beams > size:
+            raise ConfigError(
+                f"num_beams: {self.num_beams} are more than the {size} tokens there are."
+            )
 
     @property
     def draws(self) -> bool:
@@ -44,51 +80,6 @@ class DecodingOptions:
         if len(self.eos) == 1:
             return tokens == self.eos[0]
         return torch.isin(tokens, torch.tensor(self.eos, device=tokens.device))
-
-
-def check_decoding(
-    weights: GPTWeights,
-    prompt: int,
-    max_new_tokens: int,
-    *,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    eos_token_id: int | list[int] | None,
-    num_beams: int,
-    length_penalty: float,
-    pad_token_id: int | None,
-) -> DecodingOptions:
-    """Return the arguments of ``generate``, checked.
-
-    Raises:
-        ConfigError: on one out of its range, or where the sequence would not fit ``block_size``.
-    """
-    size = weights.spec.vocab_size
-    new = check_int("max_new_tokens", max_new_tokens, minimum=0)
-    check_length(weights, 0, prompt, "idx")
-    check_length(weights, prompt, new, "idx and max_new_tokens")
-    ends = eos_token_id if isinstance(eos_token_id, list | tuple) else [eos_token_id]
-    eos = tuple(check_token("eos_token_id", end, size) for end in ends if end is not None)
-    pad = check_token("pad_token_id", 0 if pad_token_id is None else pad_token_id, size)
-    options = DecodingOptions(
-        new,
-        check_float("temperature", temperature, 0.0),
-        None if top_k is None else min(check_int("top_k", top_k), size),
-        None if top_p is None else check_float("top_p", top_p, 0.0, 1.0),
-        eos,
-        eos[0] if eos and pad_token_id is None else pad,
-        check_int("num_beams", num_beams),
-        check_float("length_penalty", length_penalty),
-    )
-    if options.num_beams > 1 and (temperature not in (0, 1) or top_k or top_p):
-        raise ConfigError(
-            "num_beams: beam search takes the likeliest sequence and draws nothing; leave"
-            " temperature, top_k and top_p out, or use num_beams=1."
-        )
-    if options.num_beams > size:
-        raise ConfigError(f"num_beams: {num_beams} are more than the {size} tokens there are.")
-    return options
 
 
 def check_token(field: str, value: object, size: int) -> int:

@@ -61,11 +61,10 @@ CHANGES = (
 )
 
 
-def names(n_layer: int, bias: bool) -> dict[str, tuple[str, bool]]:
+def names(n_layer: int) -> dict[str, tuple[str, bool]]:
     """Return for each of our parameters their name of it, and whether theirs is transposed."""
     table = {"wte.weight": ("wte.weight", False), "wpe.weight": ("wpe.weight", False)}
-    leaves = ("weight", "bias") if bias else ("weight",)
-    for leaf in leaves:
+    for leaf in ("weight", "bias"):
         table[f"norm.{leaf}"] = (f"ln_f.{leaf}", False)
         for i in range(n_layer):
             for ours, theirs in LAYERS.items():
@@ -88,10 +87,10 @@ def read(name_or_path: str | PathLike[str], changes: Mapping[str, Any]) -> tuple
         raise ConfigError(f"name_or_path: there is no {CONFIG} in {folder}; put the model's there.")
     try:
         config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a JSON object; {error}.") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a JSON object, got {type(config).__name__}.")
     shape = {**arguments(config), **changes}
     if "dropout" not in shape:
         shape["dropout"] = one_dropout(config)
@@ -195,7 +194,7 @@ def convert(tensors: Params, n_layer: int) -> Params:
     depth = len({name.split(".")[1] for name in theirs if name.startswith("h.")})
     if depth != n_layer:
         raise ConfigError(f"n_layer: {CONFIG} says {n_layer}, the weights have {depth} blocks.")
-    table = names(n_layer, bias=True)
+    table = names(n_layer)
     known = {their for their, _ in table.values()}
     if unknown := sorted(theirs.keys() - known):
         raise ConfigError(f"weights: GPT-2 has no {', '.join(unknown[:5])}; is it another model?")
@@ -229,7 +228,7 @@ def write(spec: GPTSpec, values: Params) -> Any:
     with torch.device("meta"):
         model = GPT2LMHeadModel(configuration(spec, their_activation))
     theirs = {}
-    for ours, (their, transposed) in names(spec.n_layer, bias=True).items():
+    for ours, (their, transposed) in names(spec.n_layer).items():
         # without biases (a norm's, too) they are zero
         value = values[ours] if ours in values else zeros_for(ours, values)
         theirs[f"transformer.{their}"] = (value.t() if transposed else value).clone().contiguous()

@@ -205,7 +205,7 @@ def test_channels_last_is_named_as_the_cure_for_images() -> None:
         ({"activation": "rleu"}, r"activation: 'rleu' is not known.*Did you mean 'relu'"),
         ({"min_mlp_nodes": 0}, "min_mlp_nodes"),
         ({"max_mlp_nodes": 2.5}, "max_mlp_nodes"),
-        ({"min_mlp_nodes": 90, "max_mlp_nodes": 80}, "a minimum is above its maximum"),
+        ({"min_mlp_nodes": 90, "max_mlp_nodes": 80}, "min_mlp_nodes: 90 is above max_mlp_nodes=80"),
         ({"arch": "cnn"}, r"input_shape: expected \(channels, height, width\)"),
     ],
     ids=str,

@@ -151,7 +151,7 @@ def test_a_forbidden_token_is_never_drawn_at_the_edges_of_the_draw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 1.0, -torch.inf]])
-    options = DecodingOptions(1)
+    options = DecodingOptions(5, 1)
     for edge, token in ((0.0, 1), (0.5, 3), (1 - 2**-24, 3)):
         monkeypatch.setattr(torch, "rand", lambda *shape, edge=edge, **_: torch.full(shape, edge))
         assert next_tokens(logits, options, torch.Generator()).tolist() == [token]
