@@ -428,8 +428,8 @@ class EvolvableNetwork(nn.Module, ABC):
                 for key, parameter in own.items():
                     if key in values:
                         parameter.copy_(values[key])
-        for name, parameter in layers.named_parameters():
-            parameter.requires_grad_(name not in frozen)
+                    if key in frozen:
+                        parameter.requires_grad_(False)
         self.layers = layers.train(self.training)
 
     # ------------------------------------------------------------------------------------- copying

@@ -79,15 +79,14 @@ def add_units(
     """
     out = dict(params)
     for units, fresh in additions:
-        others, own = units.of_reader(out)
         for name in units.rows:
             old = units.of_rows(out[name])
             rows = units.of_rows(fresh[name]).to(old)
             rows = torch.zeros_like(rows) if moments else rows
             out[name] = torch.cat([old, rows], dim=1).flatten(0, 2)
-        zeros = own.new_zeros(len(own), rows.shape[1], *own.shape[2:])
-        own = torch.cat([own, zeros], dim=1).flatten(1, 2)
-        out[units.reader] = torch.cat([others, own], dim=1)
+        weight, inputs = out[units.reader], rows.shape[1] * units.inputs
+        zeros = weight.new_zeros(len(weight), inputs, *weight.shape[2:])
+        out[units.reader] = torch.cat([weight, zeros], dim=1)
     return out
 
 
