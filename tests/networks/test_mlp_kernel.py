@@ -56,7 +56,7 @@ def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
         value = next_q[torch.arange(len(next_q)), chooser.argmax(1)]
         target = rewards + agent.gamma * (1 - dones) * value
     q = agent.actor(states)
-    taken = q[torch.arange(len(q)), actions[:, 0].long()]
+    taken = q[torch.arange(len(q)), actions]
     criterion = torch.nn.functional.huber_loss if agent.huber else torch.nn.functional.mse_loss
     loss = criterion(taken, target)
     if agent.algo == "CQN":
