@@ -29,6 +29,8 @@ from agilerl.algorithms.settings import (
     hyperparameter,
     hyperparameters_of,
     learning_rate,
+    optional_weight,
+    setting,
     setting_names,
 )
 from agilerl.algorithms.trained_network import TrainedNetwork
@@ -359,6 +361,7 @@ class EvolvableAgent(Agent):
         device: where the networks live.
         accelerator: must be None.
         seed: of initial weights and exploration.
+        max_grad_norm: largest norm of a network's gradient in a step; None is off.
     """
 
     #: Whether actions are numbers 0..action_dim-1; otherwise they are vectors.
@@ -380,6 +383,7 @@ class EvolvableAgent(Agent):
     # here stand the README's ``double`` or ``policy_freq``, ``device`` and ``accelerator``
     _: KW_ONLY
     seed: int | None = None
+    max_grad_norm: float | None = setting(None, optional_weight)
 
     def __post_init__(self) -> None:
         """Check the arguments that stay as they are, and build the networks."""

@@ -202,7 +202,7 @@ class DDPG(EvolvableAgent):
             values = critic.forward(states, actions)[:, 0]
             loss, gradient = losses.squared_error(values, targets)
             critic.backward(gradient[:, None])
-            critic.step()
+            critic.step(self.max_grad_norm)
             total += float(loss)
 
         self.learn_count += 1
@@ -220,4 +220,4 @@ class DDPG(EvolvableAgent):
         _, gradient = losses.policy_gradient(values)
         half_range = self._bounds_like(policy)[2]
         actor.backward(half_range * critic.input_gradient(gradient[:, None]))
-        actor.step()
+        actor.step(self.max_grad_norm)

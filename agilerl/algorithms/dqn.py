@@ -80,7 +80,7 @@ class DQN(EvolvableAgent):
         targets = losses.td_target(rewards, dones, losses.taken(next_q, best), self.gamma)
         loss, gradient = self.loss(q.forward(states), actions, targets)
         q.backward(gradient)
-        q.step()
+        q.step(self.max_grad_norm)
         q.soft_update(self.tau)
         self.learn_count += 1
         return float(loss)

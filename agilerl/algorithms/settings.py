@@ -137,6 +137,11 @@ def weight(name: str, value: Any) -> float:
     return check_float(name, value, low=0.0)
 
 
+def optional_weight(name: str, value: Any) -> float | None:
+    """Return None, or ``value`` as a float that is at least 0; raise ``ConfigError`` otherwise."""
+    return None if value is None else weight(name, value)
+
+
 def count(name: str, value: Any) -> int:
     """Return ``value`` as an integer that is at least 1; raise ``ConfigError`` otherwise."""
     return check_int(name, value)

@@ -286,12 +286,23 @@ class TrainedNetwork:
         device = next(self._module.parameters()).device
         return [torch.as_tensor(x, device=device) for x in inputs]
 
-    def step(self) -> None:
-        """Make one step of Adam with the gradients that ``backward`` set."""
-        if self._graph is None and self._kernel is not None and self._kernel.adam is not None:
-            self._kernel.step()
+    def step(self, max_grad_norm: float | None = None) -> None:
+        """Make one step of Adam with the gradients that ``backward`` set.
+
+        Args:
+            max_grad_norm: largest norm of the gradient of all parameters together; a larger one is
+                scaled down to it.  None leaves it as it is.
+        """
+        kernel = self._kernel if self._graph is None else None
+        if kernel is not None and kernel.adam is not None:
+            if max_grad_norm is not None:  # as clip_grad_norm_, at once for all parameters
+                norm = torch.linalg.vector_norm(kernel.adam.grad)
+                kernel.adam.grad.mul_((max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+            kernel.step()
             return
         self._graph = None
+        if max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._module.parameters(), max_grad_norm)
         self.optimizer.step()
 
     def descend(self, loss: Tensor) -> None:

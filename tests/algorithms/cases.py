@@ -89,6 +89,8 @@ def _cases() -> Iterator[Case]:
         "Huber DQN": (DQN, {"huber": True}),
         "CQN": (CQN, {"double": True, "alpha": 0.5}),
         "DDPG": (DDPG, {"policy_freq": 1}),
+        "clipped DQN": (DQN, {"max_grad_norm": 0.1}),
+        "clipped DDPG": (DDPG, {"policy_freq": 1, "max_grad_norm": 0.1}),
     }
     for name, (cls, settings) in algorithms.items():
         for kernel in (True, False):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from agilerl.algorithms import AGENTS, ALGORITHMS
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
 from agilerl.algorithms.settings import hyperparameter, hyperparameters_of, setting_names
 from agilerl.errors import ConfigError
+from tests.algorithms.cases import CASES, differing, tensors
 
 SHARED = "state_dim action_dim one_hot index net_config batch_size lr learn_step gamma tau mutation"
 
@@ -73,6 +76,21 @@ def test_a_language_agent_takes_no_argument_that_means_nothing_to_it() -> None:
     cloning, values = (set(inspect.signature(ALGORITHMS[a]).parameters) for a in ("BC_LM", "ILQL"))
     assert not cloning & {"gamma", "tau", "state_dim", "one_hot", "learn_step", "double"}
     assert {"gamma", "tau", "expectile"} <= values
+
+
+@pytest.mark.parametrize("algo", AGENTS)
+def test_every_network_is_clipped_and_none_is_off(algo: str) -> None:
+    case = next(c for c in CASES.values() if c.cls.algo == algo)
+    learnt = {}
+    for limit in (None, 1e9, 1e-3):
+        agent = case.agent(max_grad_norm=limit)
+        agent.learn(case.batch())
+        learnt[limit] = tensors(agent)
+        for name in agent.networks:  # the first mean is a tenth of the gradient
+            means = [v for k, v in learnt[limit].items() if re.match(f"{name} .* exp_avg$", k)]
+            norm = 10 * float(torch.cat([mean.flatten() for mean in means]).norm())
+            assert (norm == pytest.approx(1e-3, rel=1e-2)) == (limit == 1e-3), name
+    assert differing(learnt[None], learnt[1e9]) == []
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

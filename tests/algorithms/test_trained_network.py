@@ -282,3 +282,23 @@ def test_a_state_keeps_each_parameters_own_number_of_steps(way: str) -> None:
     steps = {float(two.optimizer.state[p]["step"]) for p in two.module.parameters()}
     assert steps == {6.0, 9.0}
     assert_same(two.state_dict(), one.state_dict())
+
+
+# ---------------------------------------------------------------------------------------- clipping
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.5, 1e3])
+def test_the_gradient_is_clipped_as_torch_clips_it(way: str, limit: float) -> None:
+    net, by_hand = network(), network()
+    for seed in range(4):
+        net.backward(2 * net.forward(inputs(seed)))
+        net.step(limit)
+        by_hand.optimizer.zero_grad()
+        by_hand.module(inputs(seed)).square().sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(by_hand.module.parameters(), limit)
+        assert (norm > limit) == (limit < 1), "both ways are tried"
+        by_hand.optimizer.step()
+    for p, q in zip(net.module.parameters(), by_hand.module.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+        mine, its = (x.optimizer.state[y]["exp_avg"] for x, y in ((net, p), (by_hand, q)))
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-9)

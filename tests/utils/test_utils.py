@@ -43,6 +43,7 @@ EVERY_KEY = {
     "POP_SIZE": 3,
     "EVO_EPOCHS": 5,
     "POLICY_FREQ": 4,
+    "MAX_GRAD_NORM": 0.5,
     "WANDB": False,
 }
 
@@ -70,6 +71,7 @@ def test_every_key_of_init_hp_is_taken_and_those_of_other_algorithms_are_fine(
         assert agent.batch_size == 48
         assert (agent.lr, agent.gamma, agent.tau, agent.learn_step) == (3e-4, 0.9, 0.02, 3)
         assert (agent.scores, agent.fitness, agent.steps) == ([], [], [0])
+        assert agent.max_grad_norm == 0.5
         own = (agent.policy_freq == 4,) if algo == "DDPG" else (agent.double, agent.huber)
         assert all(own)
 
@@ -123,6 +125,7 @@ def test_state_dim_is_a_number_of_states_or_a_shape() -> None:
         ({"INIT_HP": {"LEARN_STEP": 0}}, "learn_step"),
         ({"INIT_HP": {"GAMMA": 1.5}}, "gamma"),
         ({"INIT_HP": {"TAU": "x"}}, "tau"),
+        ({"INIT_HP": {"MAX_GRAD_NORM": -1}}, "max_grad_norm"),
         ({"net_config": {"arch": "mpl"}}, r"Did you mean 'mlp'\?"),
         ({"net_config": {"arch": "mlp", "hsize": [3]}}, r"Did you mean 'h_size'\?"),
         ({"net_config": {"arch": "mlp", "h_size": [0]}}, "h_size|hidden_size"),
