@@ -8,8 +8,9 @@ from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
 from agilerl.algorithms.ilql import ILQL
+from agilerl.algorithms.td3 import TD3
 
 #: The agents that train on transitions, by the name of their algorithm.
-AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG)}
+AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG, TD3)}
 #: All agents, likewise.
 ALGORITHMS: dict[str, type[Agent]] = {**AGENTS, **{agent.algo: agent for agent in (BC_LM, ILQL)}}

@@ -97,7 +97,7 @@ def initialPopulation(
     """Return a population of agents with equal settings and different weights.
 
     Args:
-        algo: "DQN", "CQN" or "DDPG".
+        algo: "DQN", "CQN", "DDPG" or "TD3".
         state_dim: number of discrete states, or the shape of an observation (channels first).
         action_dim: number of discrete actions, or width of a continuous one.
         one_hot: observations are integers and are encoded one-hot.
@@ -107,8 +107,8 @@ def initialPopulation(
         population_size: number of agents.
         device: where the networks live.
         accelerator: must be None.
-        min_action: lowest action of a DDPG agent; else the environment's.
-        max_action: highest action of a DDPG agent; else the environment's.
+        min_action: lowest action of a DDPG or TD3 agent; else the environment's.
+        max_action: highest action of a DDPG or TD3 agent; else the environment's.
         seed: of weights and exploration.
 
     Raises:

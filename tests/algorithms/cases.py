@@ -17,6 +17,7 @@ from agilerl.algorithms.base import EvolvableAgent
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
+from agilerl.algorithms.td3 import TD3
 from agilerl.seeding import generator
 
 MLP: dict[str, Any] = {"arch": "mlp", "h_size": [16, 16], "min_mlp_nodes": 4}
@@ -89,6 +90,7 @@ def _cases() -> Iterator[Case]:
         "Huber DQN": (DQN, {"huber": True}),
         "CQN": (CQN, {"double": True, "alpha": 0.5}),
         "DDPG": (DDPG, {"policy_freq": 1}),
+        "TD3": (TD3, {"policy_freq": 1}),
         "clipped DQN": (DQN, {"max_grad_norm": 0.1}),
         "clipped DDPG": (DDPG, {"policy_freq": 1, "max_grad_norm": 0.1}),
     }

@@ -51,7 +51,8 @@ def test_one_line_declares_a_hyper_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("algo", "own"), [("DQN", "double"), ("CQN", "double"), ("DDPG", "policy_freq")]
+    ("algo", "own"),
+    [("DQN", "double"), ("CQN", "double"), ("DDPG", "policy_freq"), ("TD3", "policy_freq")],
 )
 def test_the_positional_order_of_the_readme_stays(algo: str, own: str) -> None:
     parameters = inspect.signature(AGENTS[algo]).parameters.values()

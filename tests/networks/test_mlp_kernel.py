@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import runpy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -64,16 +65,28 @@ def q_loss(agent: Any, batch: list[torch.Tensor]) -> torch.Tensor:
     return loss
 
 
-def critic_loss(agent: Any, batch: list[torch.Tensor], rng: Any) -> torch.Tensor:
-    """Return the loss of DDPG's critic; its actions are in [-1, 1]."""
+def critic_losses(agent: Any, batch: list[torch.Tensor], rng: Any) -> dict[str, torch.Tensor]:
+    """Return the losses of DDPG's and TD3's critics; their actions are in [-1, 1]."""
     states, actions, rewards, next_states, dones = map(torch.as_tensor, agent.unpack(batch))
     rewards, dones = rewards.double()[:, None], dones.double()[:, None]
     noise = torch.from_numpy(rng.standard_normal(actions.shape, dtype="float32"))
+    critics = {name: owned for name, owned in agent.networks.items() if name != "actor"}
     with torch.no_grad():
         policy = agent.actor_target(next_states) + (0.2 * noise).clamp(-0.5, 0.5)
-        value = agent.critic_target(next_states, policy.clamp(-1, 1))
-        target = rewards + agent.gamma * (1 - dones) * value
-    return torch.nn.functional.mse_loss(agent.critic(states, actions.double()), target)
+        values = [owned.target(next_states, policy.clamp(-1, 1)) for owned in critics.values()]
+        target = rewards + agent.gamma * (1 - dones) * torch.stack(values).amin(0)
+    return {
+        name: torch.nn.functional.mse_loss(owned.module(states, actions.double()), target)
+        for name, owned in critics.items()
+    }
+
+
+def clipped(agent: Any, gradients: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield the gradients of one network, scaled to the norm that the agent allows."""
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    limit = torch.inf if agent.max_grad_norm is None else agent.max_grad_norm
+    for gradient in gradients:
+        yield gradient * min(1.0, limit / (norm + 1e-6))
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "autograd"])
@@ -86,21 +99,20 @@ def test_the_gradients_of_every_algorithm_are_those_of_its_papers_loss(
     case = CASES[name]
     agent, batch = precise(case, activation), case.batch()
     reference = copy.deepcopy(agent)
-    if name.startswith("DDPG"):
-        loss = critic_loss(reference, batch, copy.deepcopy(agent.rng))
-        module, part = reference.critic, "critic"
+    if case.cls.discrete:
+        losses = {"actor": q_loss(reference, batch)}
     else:
-        loss, module, part = q_loss(reference, batch), reference.actor, "actor"
-    expected = torch.autograd.grad(loss, list(module.parameters()))
-    assert agent.learn(batch) == pytest.approx(loss.item(), rel=1e-9)
-    for value, right in zip(first_gradients(agent, part), expected, strict=True):
-        assert relative_error(value, right) < PRECISION
-    if name.startswith("DDPG"):  # the actor climbed the critic as it was after its step
+        losses = critic_losses(reference, batch, copy.deepcopy(agent.rng))
+    assert agent.learn(batch) == pytest.approx(sum(x.item() for x in losses.values()), rel=1e-9)
+    if not case.cls.discrete:  # the actor climbed the critic as it was after its step
         states = torch.as_tensor(agent.unpack(batch)[0])
-        climb = -agent.critic(states, reference.actor(states)).mean()
-        expected = torch.autograd.grad(climb, list(reference.actor.parameters()))
-        for value, right in zip(first_gradients(agent, "actor"), expected, strict=True):
-            assert relative_error(value, right) < PRECISION
+        losses["actor"] = -agent.critic(states, reference.actor(states)).mean()
+    assert losses.keys() == agent.networks.keys()
+    for part, loss in losses.items():
+        gradients = torch.autograd.grad(loss, list(reference.networks[part].module.parameters()))
+        expected = clipped(agent, gradients)
+        for value, right in zip(first_gradients(agent, part), expected, strict=True):
+            assert relative_error(value, right) < PRECISION, part
 
 
 @pytest.mark.parametrize(

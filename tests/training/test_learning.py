@@ -70,6 +70,16 @@ PROBLEMS = {
         train={"n_episodes": 100, "max_steps": 200, "evo_epochs": 5, "eps_decay": 0.85},
         population=3,
     ),
+    "Pendulum with two critics": Problem(
+        algo="TD3",
+        make=gymnasium_env("Pendulum-v1"),
+        target=-200.0,
+        longest=200,
+        hp={"LR": 1e-3, "BATCH_SIZE": 128, "LEARN_STEP": 1, "TAU": 0.01, "GAMMA": 0.98},
+        net_config={"arch": "mlp", "h_size": [64, 64]},
+        train={"n_episodes": 100, "max_steps": 200, "evo_epochs": 5, "eps_decay": 0.85},
+        population=3,
+    ),
     "FrozenLake": Problem(
         algo="DQN",
         make=gymnasium_env("FrozenLake-v1", is_slippery=False),

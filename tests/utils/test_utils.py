@@ -12,6 +12,7 @@ import torch
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
+from agilerl.algorithms.td3 import TD3
 from agilerl.errors import ConfigError
 from agilerl.training.pictures import fitness_history, kind_of
 from agilerl.utils.utils import (
@@ -60,7 +61,9 @@ def population(algo: str = "DQN", hp: Any = None, size: int = 2, **kwargs: Any) 
     return initialPopulation(algo, **{**arguments, **kwargs})
 
 
-@pytest.mark.parametrize(("algo", "cls"), [("DQN", DQN), ("CQN", CQN), ("DDPG", DDPG)])
+@pytest.mark.parametrize(
+    ("algo", "cls"), [("DQN", DQN), ("CQN", CQN), ("DDPG", DDPG), ("TD3", TD3)]
+)
 def test_every_key_of_init_hp_is_taken_and_those_of_other_algorithms_are_fine(
     algo: str, cls: type
 ) -> None:
@@ -72,7 +75,7 @@ def test_every_key_of_init_hp_is_taken_and_those_of_other_algorithms_are_fine(
         assert (agent.lr, agent.gamma, agent.tau, agent.learn_step) == (3e-4, 0.9, 0.02, 3)
         assert (agent.scores, agent.fitness, agent.steps) == ([], [], [0])
         assert agent.max_grad_norm == 0.5
-        own = (agent.policy_freq == 4,) if algo == "DDPG" else (agent.double, agent.huber)
+        own = (agent.policy_freq == 4,) if issubclass(cls, DDPG) else (agent.double, agent.huber)
         assert all(own)
 
 
