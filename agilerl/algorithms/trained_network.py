@@ -56,6 +56,8 @@ class TrainedNetwork:
         self, module: nn.Module, lr: float | None = None, target_of: str | None = ""
     ) -> None:
         self._module = module
+        #: the module where it is one evolvable network, and no composite
+        self._alone = module if isinstance(module, EvolvableNetwork) else None
         self._target_of = target_of
         self._target: nn.Module | None = None
         self._optimizer: torch.optim.Adam | None = None
@@ -127,8 +129,8 @@ class TrainedNetwork:
         return all(bool(torch.isfinite(p).all()) for p in self._module.parameters())
 
     def _evolvables(self) -> list[tuple[str, EvolvableNetwork]]:
-        if isinstance(self._module, EvolvableNetwork):
-            return [("", self._module)]
+        if self._alone is not None:
+            return [("", self._alone)]
         found = self._module.named_modules()
         return [(name, m) for name, m in found if isinstance(m, EvolvableNetwork)]
 
@@ -136,7 +138,7 @@ class TrainedNetwork:
 
     def sync(self) -> None:
         """Make the edits of the module since the last call on target and moments as well."""
-        if isinstance(self._module, EvolvableNetwork) and not self._module.pending_edits:
+        if self._alone is not None and not self._alone.pending_edits:
             return
         edits = [
             (name, edit) for name, net in self._evolvables() for edit in net.pending_edits or ()
