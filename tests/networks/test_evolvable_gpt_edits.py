@@ -230,7 +230,9 @@ def test_a_checkpoint_of_an_edited_network_continues_the_same() -> None:
     trained.module.remove_layer()
     learn(trained, 2)
     other = TrainedNetwork(small(seed=8), lr=1e-2)
-    other.load_state(trained.state())
+    state = trained.state_dict()
+    other.take_shapes_of(state)
+    other.prepare_load(state)()
     assert learn(other, 3) == learn(trained, 3)
 
 
