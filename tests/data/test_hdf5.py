@@ -21,6 +21,7 @@ from agilerl.errors import DatasetError
 from tests.data.offline_cases import ROWS, equal, good, without, write
 
 TOKENIZER = CharTokenizer("ab")
+SEED = 0x1234567
 
 
 def external_link(file: h5py.File, tmp_path: Path) -> None:
@@ -177,12 +178,12 @@ def games() -> TokenGames:
 
 
 def language_file(path: Path) -> Path:
-    save_games(path, games(), TOKENIZER, {"seed": 3, "policy": "some"})
+    save_games(path, games(), TOKENIZER, {"seed": SEED, "policy": "some"})
     return path
 
 
 def offline_file(path: Path) -> Path:
-    OfflineDataset.from_dict(good(), attributes={"env_id": "Some-v0", "seed": 3}).save(path)
+    OfflineDataset.from_dict(good(), attributes={"env_id": "Some-v0", "seed": SEED}).save(path)
     return path
 
 
@@ -360,6 +361,18 @@ def test_no_flipped_bit_in_a_file_of_ours_goes_unnoticed(
         else:
             for name in names:
                 assert np.array_equal(getattr(got.games, name), getattr(expected.games, name))
+
+
+@BOTH
+def test_a_flipped_bit_in_an_attribute_of_a_file_of_ours_is_noticed(
+    make: Callable[[Path], Path], read: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    path = make(tmp_path / "a.h5")
+    content = bytearray(path.read_bytes())
+    content[content.index(SEED.to_bytes(8, "little"))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="can't be read"):
+        read(path)
 
 
 def test_a_damaged_file_of_others_is_a_data_set_error_or_read(tmp_path: Path) -> None:
