@@ -15,7 +15,7 @@ import torch
 
 from agilerl.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 
 #: What reading a file of any content may raise.
 UNREADABLE = (

@@ -38,11 +38,14 @@ from agilerl.components.spaces import check_observation_space, single_spaces
 from agilerl.components.transitions import evaluate
 from agilerl.devices import check_device
 from agilerl.errors import CheckpointError, ConfigError, check_int, check_sizes, refusing
-from agilerl.networks.base import EvolvableNetwork
+from agilerl.networks.base import EvolvableNetwork, parameter_limit
 from agilerl.networks.build import check_net_config
 from agilerl.seeding import Generator, Stream, branch, generator, load_stream_state, stream_state
 
 logger = logging.getLogger("agilerl")
+
+#: How many times the parameters of a state its settings may ask for: an agent may have shrunk.
+SPARE = 16
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -260,7 +263,10 @@ class Agent(ABC):
 
     @classmethod
     def _built_from(cls, state: Mapping[str, Any], device: torch.device) -> Self:
-        agent: Self = cast(Any, cls)(**state["settings"], device=device)
+        networks = state["networks"].values()
+        stored = sum(x.numel() for network in networks for x in network["module"].values())
+        with parameter_limit(max(SPARE * stored, 2**24)):  # settings that ask for more are forged
+            agent: Self = cast(Any, cls)(**state["settings"], device=device)
         for name, network in agent.networks.items():
             if not network.has_shapes_of(state["networks"][name]):
                 network.take_shapes_of(state["networks"][name])

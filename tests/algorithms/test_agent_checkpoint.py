@@ -181,3 +181,13 @@ def test_load_checkpoint_takes_over_everything_and_keeps_the_device(path: Path) 
     assert other.device == torch.device("cpu")
     twin = copy.deepcopy(other)
     assert_learns(twin, CASE.batch(1))
+
+
+@pytest.mark.parametrize("sizes", [[20_000] * 3, [64] * 5_000])
+def test_settings_that_ask_for_far_more_than_is_stored_are_refused_before_they_are_built(
+    sizes: list[int],
+) -> None:
+    state = DQN(4, 2, False).state_dict()
+    state["settings"]["net_config"]["h_size"] = sizes
+    with pytest.raises(CheckpointError):
+        DQN.from_state_dict(state)
