@@ -36,10 +36,10 @@ def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params
         for name, p in held.items()
         if optimizer.state.get(p)
     }
-    keys = {key for entry in found.values() for key in entry}
+    keys = dict.fromkeys(key for entry in found.values() for key in entry)
     for name, p in held.items():
         entry = found.setdefault(name, {}) if keys else {}
-        for key in keys - entry.keys():
+        for key in [key for key in keys if key not in entry]:
             entry[key] = torch.zeros_like(p)
     return found
 
@@ -47,7 +47,7 @@ def moments_of(optimizer: torch.optim.Optimizer, held: Held) -> dict[str, Params
 def transfer_moments(moments: dict[str, Params], edit: Edit, head: str) -> None:
     """Map the moments of the parameters whose names begin with ``head`` to the edited shape."""
     own = {name[len(head) :]: moments.pop(name) for name in list(moments) if name.startswith(head)}
-    for key in {key for entry in own.values() for key in entry}:
+    for key in dict.fromkeys(key for entry in own.values() for key in entry):
         before = {name: entry[key] for name, entry in own.items()}
         for name, value in edit.transfer(before, True).items():
             moments.setdefault(head + name, {})[key] = value
@@ -111,7 +111,7 @@ def replace_parameters(
         others = [p for p in group["params"] if id(p) not in old]
         mine = [p for name, p in live.items() if numbers[name] == number]
         group["params"] = [*others[:start], *mine, *others[start:]]
-    keys = {key for entry in moments.values() for key in entry}
+    keys = dict.fromkeys(key for entry in moments.values() for key in entry)
     for name, p in live.items() if keys else ():
         entry = moments.get(name, {})
         kept = {key: entry[key].to(p) if key in entry else torch.zeros_like(p) for key in keys}
