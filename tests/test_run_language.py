@@ -96,20 +96,31 @@ def test_the_history_of_a_run_that_goes_on_keeps_its_beginning(tmp_path: Path) -
 def test_a_run_that_ends_before_an_evaluation_shows_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    overrides = small(tmp_path, "again", *TINY)
-    assert run_bc_lm.main(overrides) == 0
-    results = tmp_path / "runs" / "again" / "results.md"
-    before = results.read_text()
-
     def interrupt(*_: Any) -> float:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(BC_LM, "learn", interrupt)
     caplog.clear()
     with caplog.at_level("WARNING", "agilerl"):
-        assert run_bc_lm.main([*overrides, "seed=7"]) == 0
+        assert run_bc_lm.main(small(tmp_path, "ended", *TINY)) == 0
     assert "there is no result to show" in caplog.text
-    assert results.read_text() == before
+    assert not (tmp_path / "runs" / "ended" / "results.md").exists()
+
+
+def test_a_run_of_a_name_that_is_taken_is_refused_and_resume_minds_the_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = small(tmp_path, "taken", *TINY)
+    assert run_bc_lm.main(overrides) == 0
+    files = {
+        p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.suffix in (".pt", ".md")
+    }
+    capsys.readouterr()
+    assert run_bc_lm.main(overrides) == 2
+    assert "holds a run; resume=True" in capsys.readouterr().err
+    assert run_bc_lm.main([*overrides, "resume=true", "agent.lr=0.5"]) == 2
+    assert "agent was" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in files} == files
 
 
 @pytest.mark.parametrize(

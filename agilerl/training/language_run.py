@@ -135,7 +135,9 @@ def checkpoints(config: RunConfig, state: RunState, dataset: Any) -> RunCheckpoi
     free = {"name", "out", "resume", "wandb", "device"}
     settings = {name: value for name, value in values.items() if name not in free}
     settings["train"] = {
-        name: value for name, value in values["train"].items() if name not in ("target", "threads")
+        name: value
+        for name, value in values["train"].items()
+        if name not in ("updates", "target", "threads")
     }
     settings["games"] = len(dataset)
     store = CheckpointStore(config.directory)

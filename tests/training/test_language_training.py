@@ -220,7 +220,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"run.pt: there is no run to go on with"):
+    with pytest.raises(CheckpointError, match=r"x: there is no run to go on with"):
         trained(config(tmp_path, resume=True), population())
 
 
