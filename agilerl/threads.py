@@ -1,15 +1,31 @@
-"""How many threads matrix products use, in torch and in NumPy."""
+"""How many cores there are, and how many threads matrix products use, in torch and in NumPy."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
+
+#: Where Linux says how much processor time a container may take: microseconds, and of how many.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = QUOTA.read_text().split()
+        if quota != "max":
+            count = min(count or 1, math.ceil(int(quota) / int(period)))
+    return max(1, count or 1)
 
 
 @functools.lru_cache(maxsize=1)
@@ -23,11 +39,11 @@ def blas(modules: int) -> Any:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run products of torch and NumPy on one thread, and restore what was set."""
+def limited_threads(count: int) -> Iterator[None]:
+    """Run products of torch and NumPy on ``count`` threads, and restore what was set."""
     torch_threads = torch.get_num_threads()
-    with blas(len(sys.modules)).limit(limits=1):
-        torch.set_num_threads(1)
+    with blas(len(sys.modules)).limit(limits=count):
+        torch.set_num_threads(count)
         try:
             yield
         finally:

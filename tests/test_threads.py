@@ -37,10 +37,10 @@ def test_the_blas_of_numpys_wheels_is_found() -> None:
 
 
 def test_one_thread_for_torch_and_numpy_and_back_again(two_threads: None) -> None:
-    with threads.one_thread():
+    with threads.limited_threads(1):
         assert torch.get_num_threads() == 1
         assert set(blas_threads()) <= {1}
-        with threads.one_thread():
+        with threads.limited_threads(1):
             pass
         assert torch.get_num_threads() == 1
         assert set(blas_threads()) <= {1}
@@ -49,7 +49,7 @@ def test_one_thread_for_torch_and_numpy_and_back_again(two_threads: None) -> Non
 
 
 def test_what_was_set_comes_back_after_an_error(two_threads: None) -> None:
-    with pytest.raises(KeyError), threads.one_thread():
+    with pytest.raises(KeyError), threads.limited_threads(1):
         raise KeyError
     assert torch.get_num_threads() == 2
     assert set(blas_threads()) <= {2}
@@ -68,11 +68,11 @@ def test_libraries_are_looked_for_again_only_after_an_import(
     threads.blas.cache_clear()
     monkeypatch.setattr(threads, "ThreadpoolController", Counted)
     for _ in range(3):
-        with threads.one_thread():
+        with threads.limited_threads(1):
             pass
     assert len(scans) == 1
     monkeypatch.setitem(sys.modules, "a_new_module", types.ModuleType("a_new_module"))
-    with threads.one_thread():
+    with threads.limited_threads(1):
         pass
     assert len(scans) == 2
 
@@ -80,5 +80,5 @@ def test_libraries_are_looked_for_again_only_after_an_import(
 def test_a_process_without_a_known_blas_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     none = threadpoolctl.ThreadpoolController().select(user_api="none such")
     monkeypatch.setattr(threads, "blas", lambda modules: none)
-    with threads.one_thread():
+    with threads.limited_threads(1):
         assert torch.get_num_threads() == 1

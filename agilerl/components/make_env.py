@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import error as gym_error
-from gymnasium.envs.registration import find_highest_version, parse_env_id
+from gymnasium.envs.registration import (
+    find_highest_version,
+    load_env_creator,
+    parse_env_id,
+)
 
 from agilerl.errors import EnvError
 
@@ -30,6 +36,29 @@ def _current(env_name: str) -> str:
         f"{env_name} is retired; {successor} is used in its place.", UserWarning, stacklevel=4
     )
     return successor
+
+
+def env_maker(env: str | Callable[..., Any], **kwargs: Any) -> Callable[[], gym.Env[Any, Any]]:
+    """Return a function that makes an environment, in whichever process.
+
+    Args:
+        env: a gymnasium id, or a class or function that makes an environment.
+        kwargs: for ``gymnasium.make``, or for the class or function.
+
+    Raises:
+        EnvError: if there is no such environment, or a package that it needs is missing.
+    """
+    if not isinstance(env, str):
+        return functools.partial(env, **kwargs)
+    example = make_env(env, **kwargs)  # warns here, and once
+    example.close()
+    assert example.spec is not None
+    # the specification itself: other processes do not know what a script has registered
+    spec = copy.copy(gym.spec(example.spec.id))
+    if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
+        creator: Any = load_env_creator(spec.entry_point)
+        spec.entry_point = creator
+    return functools.partial(gym.make, spec, disable_env_checker=True, **kwargs)
 
 
 def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:

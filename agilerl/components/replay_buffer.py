@@ -185,6 +185,25 @@ class ReplayBuffer:
         numbers = np.arange(start, stop) % self.memory_size
         return [column.take(numbers, axis=0) for column in self._fields]
 
+    @property
+    def last_call(self) -> int:
+        """Transitions that the last call stored, where observations are stored once; else 0."""
+        columns = [column for column in self._fields if isinstance(column, FrameColumn)]
+        return columns[0].frames.last_call if columns else 0
+
+    def extend(self, rows: Sequence[Array], counter: int, call: int = 0) -> None:
+        """Append rows of another buffer of the same settings.
+
+        Args:
+            rows: transitions, an array [R, ...] for each field.
+            counter: what ``counter`` is afterwards.
+            call: ``last_call`` of the other buffer: observations are shared from call to call.
+        """
+        count = len(rows[0]) if rows else 0
+        for start in range(0, count, call or max(count, 1)):
+            self._insert([values[start : start + (call or count)] for values in rows])
+        self.counter = counter
+
     def merge(self, parts: Sequence[Rows], counts: Sequence[Array]) -> None:
         """Store the rows that several agents collected side by side.
 
@@ -232,12 +251,11 @@ class ReplayBuffer:
         Args:
             rows: with the transitions, oldest first; without them the state is small.
         """
-        columns = [c for c in self._fields if isinstance(c, FrameColumn)]
         state: dict[str, Any] = {
             "settings": self.settings,
             "counter": self.counter,
             "stream": stream_state(self.rng),
-            "last_call": columns[0].frames.last_call if columns else 0,
+            "last_call": self.last_call,
         }
         if rows:
             kept = self.rows(self.counter - len(self), self.counter)
@@ -273,10 +291,7 @@ class ReplayBuffer:
         load_stream_state(self.rng, state["stream"])
         self._fields, self._plan, self.counter = [], [], 0
         ring = [np.roll(values, counter if counter > held else 0, axis=0) for values in rows]
-        call = int(state["last_call"]) or max(held, 1)  # frames are shared from call to call
-        for start in range(0, held, call):
-            self._insert([values[start : start + call] for values in ring])
-        self.counter = counter
+        self.extend(ring, counter, int(state["last_call"]))
 
     def _insert(self, values: list[Array]) -> None:
         if len(values) != len(self.field_names):

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import EnvError, check_int
+from agilerl.lifeline import beat
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +40,13 @@ class Step(NamedTuple):
 
 
 def as_vector_env(env: Any) -> Any:
-    """Return ``env`` if it is a vector environment, else a vector environment of this one."""
+    """Return ``env`` if it is a vector environment, else one of this environment.
+
+    Args:
+        env: a vector environment, a single one, or a class or function that makes a single one.
+    """
+    if isinstance(env, type) or (callable(env) and not hasattr(env, "step")):
+        return InProcessVectorEnv.made_by([env])
     return env if hasattr(env, "num_envs") else InProcessVectorEnv([env])
 
 
@@ -142,6 +149,7 @@ class TransitionStream:
             )
         terminated = self._flags("terminated", terminated)
         truncated = self._flags("truncated", truncated)
+        beat()
         valid = ~self._resetting
         before = self.state
         next_state, self.state = self._next_states(observation, terminated | truncated, info)
@@ -251,6 +259,7 @@ class CountedEnv:
     def step(self, actions: Any) -> Any:
         """Step the environment and count."""
         result = self.env.step(actions)
+        beat()
         self.count += int(self.env.num_envs) - self._resetting
         if self._next_step:
             self._resetting = int(np.logical_or(result[2], result[3]).sum())

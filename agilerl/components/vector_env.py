@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -219,12 +219,32 @@ class InProcessVectorEnv(SameStepVectorEnv):
         EnvError: if a space can't be used.
     """
 
+    #: the functions that made the sub-environments, and these; None where they were given
+    _made: tuple[list[Callable[[], Any]], list[Any]] | None = None
+
     def __init__(self, envs: Sequence[gym.Env[Any, Any]], seed: int | None = None) -> None:
         self.envs = list(envs)
         super().__init__(self.envs[0], len(self.envs), seed)
         self._inside = SubEnvironments(self.envs, at=np.zeros(1, int))
         self._inside.envs = self.envs  # the same list: an environment may be exchanged
         self._actions: Array | None = None
+
+    @classmethod
+    def made_by(cls, makers: Sequence[Callable[[], Any]], seed: int | None = None) -> Self:
+        """Return one that remembers the functions that made its sub-environments."""
+        env = cls([maker() for maker in makers], seed)
+        env._made = list(makers), list(env.envs)
+        return env
+
+    @property
+    def env_fns(self) -> list[Callable[[], Any]] | None:
+        """The functions that make these sub-environments, as gymnasium calls them; None: unknown.
+
+        They are unknown, too, where a sub-environment was exchanged later.
+        """
+        if self._made is None or list(map(id, self._made[1])) != list(map(id, self.envs)):
+            return None
+        return self._made[0]
 
     def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
         """Reset every sub-environment in turn."""

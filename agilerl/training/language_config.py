@@ -97,7 +97,10 @@ class TrainConfig:
         warm_up: learn steps over which the learning rate rises from 0.
         final_lr: what a cosine brings it down to at the end, as a share of its height.
         target: the run ends when the best agent's mean reward reaches this; null never.
-        threads: of torch; null leaves what is set.
+        threads: of torch; null leaves what is set.  Workers use as many each.
+        workers: processes on this machine that train and evaluate the agents side by side; 0 does
+            it in one, "auto" takes one for each core that is there, as far as there are agents.
+            The numbers are the same for any of them.
     """
 
     updates: int = 2000
@@ -107,6 +110,7 @@ class TrainConfig:
     final_lr: float = 0.05
     target: float | None = None
     threads: int | None = None
+    workers: int | str = 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.errors import AgileRLError, check_int
 from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
-from agilerl.training.executors import InProcess
+from agilerl.training.executors import chosen_executor
 from agilerl.training.language_config import ILQLRunConfig, RunConfig
 from agilerl.training.language_report import History, choose_beta, data_score, report
 from agilerl.training.language_start import AnyRunConfig, start_agents
@@ -115,16 +115,19 @@ def train_population(
     train = check_train(config.train)
     tournament, mutation = evolution(config, agents, len(dataset))
     state = RunState(list(agents), None, tournament, mutation, config.seed)
-    saving = checkpoints(config, state, dataset)
     total = -(-train.updates // train.report_every)
     plan = Plan(total, train.eval_every // train.report_every, train.target)
     own: list[RunObserver] = [Progress(total)] if verbose else []
     if config.wandb:
         own.append(WandbLogger("agilerl", asdict(config)))
-    own.append(saving)
-    with torch_threads(train.threads):
+    with (
+        torch_threads(train.threads),
+        chosen_executor(train.workers, None, None, len(agents)) as executor,
+    ):
         task = LanguageTask(dataset, arena, train)
-        run(task, state, plan, InProcess(), [*own, *observers])
+        executor.begin(task, state.population, None)
+        own.append(checkpoints(config, state, dataset))
+        run(task, state, plan, executor, [*own, *observers])
     return state
 
 
@@ -137,7 +140,7 @@ def checkpoints(config: RunConfig, state: RunState, dataset: Any) -> RunCheckpoi
     settings["train"] = {
         name: value
         for name, value in values["train"].items()
-        if name not in ("updates", "target", "threads")
+        if name not in ("updates", "target", "threads", "workers")
     }
     settings["games"] = len(dataset)
     store = CheckpointStore(config.directory)

@@ -5,27 +5,22 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.spaces import single_spaces
 from agilerl.components.transitions import as_vector_env, autoreset_mode
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
-from agilerl.threads import one_thread
+from agilerl.threads import limited_threads
 from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
-from agilerl.training.executors import InProcess, Task
+from agilerl.training.executors import Executor, Task, chosen_executor
 from agilerl.training.observers import Progress
 from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
-
-#: Networks of fewer parameters are faster on one thread.
-SMALL_NETWORK = 1_000_000
 
 NEEDED = ("getAction", "learn", "test", "clone", "index", "scores", "fitness", "steps")
 
@@ -58,6 +53,10 @@ class Settings:
     eval_env: Any
     eval_max_steps: int | None
     verbose: bool
+    workers: int | Literal["auto"]
+    executor: Executor | None
+    env_timeout: float | None
+    threads: int
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -73,6 +72,7 @@ class Settings:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
         for name in ("n_episodes", "max_steps", "evo_epochs", "evo_loop"):
             check_int(name, getattr(self, name))
+        check_int("threads", self.threads)
         if self.target is not None:
             check_float("target", self.target)
         if self.checkpoint is not None:
@@ -168,6 +168,15 @@ class Settings:
         pop, memory = list(self.pop), self.memory
         state = RunState(pop, memory, self.tournament, self.mutation, seed)
         state.memory_is_data = memory_is_data
+        plan = Plan(self.n_episodes, self.evo_epochs, self.target)
+        chosen = chosen_executor(self.workers, self.executor, self.env_timeout, len(pop))
+        with limited_threads(self.threads), chosen as executor:
+            executor.begin(task, pop, memory)
+            observers = self.observers(state, more)
+            return run(task, state, plan, executor, observers, self.callbacks)
+
+    def observers(self, state: RunState, more: Mapping[str, Any]) -> list[RunObserver]:
+        """Return what watches the run; ``state`` is put to where it goes on, if it does."""
         observers: list[RunObserver] = []
         if self.saves:
             observers.append(self.checkpoints(state, {**self.compared(), **more}))
@@ -177,9 +186,7 @@ class Settings:
                 print(f"seed {state.seed} (none was given; it repeats the run)", file=sys.stderr)
         if self.wb:
             observers.append(WandbLogger("agilerl", self.summary()))
-        plan = Plan(self.n_episodes, self.evo_epochs, self.target)
-        with suitable_threads(self.pop):
-            return run(task, state, plan, InProcess(), observers, self.callbacks)
+        return observers
 
     def checkpoints(self, state: RunState, settings: Mapping[str, Any]) -> RunCheckpoints:
         """Return what saves the run; ``state`` is put to where it goes on, if it does."""
@@ -191,7 +198,14 @@ class Settings:
 
     def compared(self) -> dict[str, Any]:
         """Return the settings that a run must have again when it goes on."""
-        names = ("swap_channels", "max_steps", "evo_epochs", "evo_loop", "eval_max_steps")
+        names = (
+            "swap_channels",
+            "max_steps",
+            "evo_epochs",
+            "evo_loop",
+            "eval_max_steps",
+            "threads",
+        )
         envs = {"env": self.env, "eval_env": self.env if self.eval_env is None else self.eval_env}
         return {
             **{name: getattr(self, name) for name in names},
@@ -225,17 +239,3 @@ def describe_env(env: Any) -> dict[str, Any]:
         "spaces": [str(space) for space in single_spaces(env)],
         "autoreset": autoreset_mode(env).value,
     }
-
-
-@contextmanager
-def suitable_threads(pop: Sequence[Any]) -> Iterator[None]:
-    """Run small networks on one thread, and restore what was set.
-
-    On a busy machine two threads on small networks are many times slower than one.
-    """
-    own = [agent for agent in pop if isinstance(agent, EvolvableAgent)]
-    networks = [net.module for agent in own for net in agent.networks.values()]
-    small = all(sum(p.numel() for p in net.parameters()) < SMALL_NETWORK for net in networks)
-    dense = all(p.dim() < 4 for net in networks for p in net.parameters())
-    with one_thread() if networks and small and dense else nullcontext():
-        yield

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
+from agilerl.lifeline import beat
 from agilerl.seeding import Streams
 from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 
@@ -124,4 +125,5 @@ class OfflineTask(EnvironmentTask):
         """Train ``agent``; no environment step is taken."""
         for _ in range(self.max_steps):
             agent.learn(memory.sample(agent.batch_size))
+            beat()
         return EpisodeResult(0)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from agilerl.components.transitions import TransitionStream
 from agilerl.errors import ConfigError, check_float, check_int
+from agilerl.training.executors import Executor
 from agilerl.training.run import Generation
 from agilerl.training.settings import Settings
 from agilerl.training.tasks import Exploration, OnlineTask
@@ -43,6 +44,10 @@ def train(
     keep: int = 2,
     learning_starts: int | None = None,
     verbose: bool = True,
+    workers: int | Literal["auto"] = 0,
+    executor: Executor | None = None,
+    env_timeout: float | None = 60.0,
+    threads: int = 1,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
 
@@ -85,6 +90,15 @@ def train(
         keep: checkpoints to keep.
         learning_starts: transitions that the buffer holds before learning starts, at least a batch.
         verbose: show progress on stderr.
+        workers: processes on this machine that train and evaluate the agents side by side; 0
+            does it in this process, "auto" takes one for each core that is there, as far as there
+            are agents.  The numbers are the same, bit for bit, for any of them.
+        executor: where agents train and are evaluated, in place of ``workers``; see
+            ``agilerl.training.executors``.
+        env_timeout: seconds without a vector step or learn step after which a worker is taken to
+            hang; what it did is then done again by another.  None waits for ever.
+        threads: of torch and NumPy in each episode and evaluation, wherever it is done: more than
+            one pays for large networks only, and where cores are left beside the workers.
 
     Returns:
         The population as last evaluated, fittest first, and the fitnesses of each generation.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agilerl.data.offline_dataset import OfflineDataset, load
+from agilerl.training.executors import Executor
 from agilerl.training.run import Generation
 from agilerl.training.settings import Settings
 from agilerl.training.tasks import OfflineTask
@@ -61,6 +62,10 @@ def train(
     keep: int = 2,
     all_rows: bool = False,
     verbose: bool = True,
+    workers: int | Literal["auto"] = 0,
+    executor: Executor | None = None,
+    env_timeout: float | None = 60.0,
+    threads: int = 1,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population on recorded transitions, and evolve it.
 

@@ -105,9 +105,13 @@ def convert(hint: Any, value: Any, where: str, key: str) -> Any:
         return build(hint, value, where, f"{key}.")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
+        kinds = [kind for kind in arguments if kind is not types.NoneType]
+        if value is None and len(kinds) < len(arguments):
             return None
-        return convert(arguments[0], value, where, key)
+        for kind in kinds[:-1]:
+            with contextlib.suppress(ConfigError):
+                return convert(kind, value, where, key)
+        return convert(kinds[-1], value, where, key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: {key}: expected a list, got {value!r}.")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import torch
 
 from agilerl.algorithms import AGENTS
 from agilerl.algorithms.settings import setting_names
-from agilerl.components.make_env import make_env
+from agilerl.components.make_env import env_maker
 from agilerl.components.vector_env import InProcessVectorEnv, SameStepVectorEnv
 from agilerl.components.worker_env import WorkerVectorEnv, check_workers
 from agilerl.errors import check_choice, check_int, check_keys
@@ -49,7 +47,11 @@ RUN_KEYS = (
 
 
 def makeVectEnvs(
-    env_name: str, num_envs: int = 1, seed: int | None = None, workers: int = 0, **kwargs: Any
+    env_name: str | Callable[..., Any],
+    num_envs: int = 1,
+    seed: int | None = None,
+    workers: int = 0,
+    **kwargs: Any,
 ) -> SameStepVectorEnv:
     """Return a vector environment of ``num_envs`` copies.
 
@@ -57,12 +59,13 @@ def makeVectEnvs(
     ``info["final_obs"]``.  Results are the same, bit for bit, for any number of workers.
 
     Args:
-        env_name: a gymnasium id.  A retired one resolves to its successor, with a warning.
+        env_name: a gymnasium id, or a class or function that makes an environment.  A retired id
+            resolves to its successor, with a warning.
         num_envs: number of sub-environments.
         seed: of the first reset; every sub-environment gets its own.
         workers: processes that step them, at most ``num_envs``; 0 steps in this process.  Workers
             pay where a step is slow and cores are idle: they step while the agent learns.
-        kwargs: for ``gymnasium.make``.
+        kwargs: for ``gymnasium.make``, or for the class or function.
 
     Raises:
         ConfigError: on numbers that can't be used.
@@ -70,13 +73,9 @@ def makeVectEnvs(
     """
     check_int("num_envs", num_envs)
     check_workers(workers, num_envs)
+    maker = env_maker(env_name, **kwargs)
     if not workers:
-        return InProcessVectorEnv([make_env(env_name, **kwargs) for _ in range(num_envs)], seed)
-    example = make_env(env_name, **kwargs)  # warns here, and not in every worker
-    example.close()
-    assert example.spec is not None
-    # the specification itself: workers do not know what a script has registered
-    maker = partial(gym.make, gym.spec(example.spec.id), disable_env_checker=True, **kwargs)
+        return InProcessVectorEnv.made_by([maker] * num_envs, seed)
     return WorkerVectorEnv([maker] * num_envs, workers, seed)
 
 
