@@ -115,6 +115,11 @@ class TransitionStream:
         self._action: Array = np.empty(0)
         self.state: Array = np.empty(0)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Look at the environment anew: in another process it may step in another way."""
+        self.__dict__.update(state)
+        self._async = steps_asynchronously(self.env)
+
     def reset(self, seed: int | None = None) -> Array:
         """Start new episodes everywhere and return the first states [N, ...]."""
         observation, _ = self.env.reset(seed=seed)

@@ -84,6 +84,8 @@ LOOK = 0.5
 CHUNK = 1 << 26
 #: What a worker does that takes over a task, its environments included.
 TAKING = "taking over the task"
+#: What it does that is told what the buffer has stored since.
+TELLING = "bringing the buffer up to date"
 #: What may take any time.
 READY = (None, STARTING)
 #: What the loop itself keeps in an agent.
@@ -352,7 +354,8 @@ class Processes:
             while any(worker.task != self._number for worker in self._processes):
                 self._turn(Batch(), len(population))
         except BaseException:
-            self.close()
+            self._task = None
+            self._abandon()
             raise
 
     def train(
@@ -394,7 +397,7 @@ class Processes:
             if batch.failed is not None:
                 raise batch.failed[1].error()
         except BaseException:
-            self.close()  # what is under way is abandoned
+            self._abandon()
             raise
         results = []
         for slot, agent in enumerate(batch.population):
@@ -404,6 +407,12 @@ class Processes:
                 setattr(agent, name, value)
             results.append(result)
         return results
+
+    def _abandon(self) -> None:
+        """End the workers that are in the middle of something."""
+        busy = [worker for worker in self._processes if worker.doing not in READY]
+        self._processes[:] = [worker for worker in self._processes if worker.doing in READY]
+        end(busy)
 
     def _take(self, task: Task, memory: Any) -> None:
         """Make ``task`` the one that workers do from now on."""
@@ -445,6 +454,7 @@ class Processes:
                 worker.doing, worker.counter = TAKING, None
                 worker.send_pickled("take_task", self._pickled)
             elif batch.waiting:
+                worker.doing = TELLING
                 if batch.memory is not None:
                     self._tell_news(worker, batch.memory)
                 slot = worker.doing = batch.waiting.pop(0)
