@@ -179,6 +179,13 @@ def test_two_workers_give_the_same_hash(
     assert two.lost == 0
 
 
+def test_a_buffer_that_travels_in_parts_arrives_whole(
+    two: Processes, in_process: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "CHUNK", 1000)
+    assert CASES["offline"](two) == in_process("offline")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_so_do_one_and_three(count: int, in_process: Callable[[str], str]) -> None:
