@@ -1,16 +1,16 @@
-"""Vector environments with SAME_STEP autoreset, and one that steps in this process."""
+"""Vector environments with SAME_STEP autoreset: in this process, and in processes of their own."""
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from agilerl.components.spaces import check_action_space, check_observation_space
@@ -29,49 +29,110 @@ def from_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return space
 
 
-class SubEnvironments:
-    """Single environments, stepped one after the other into given arrays.
+class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
+    """Sub-environments stepped in turn in this process, with SAME_STEP autoreset.
+
+    An episode that ends is reset within the same step: the observation is the first of the next
+    episode, and ``info["final_obs"][i]`` (with the mask ``info["_final_obs"]``) the last of the
+    one that ended.  Discrete spaces start at 0 here, whatever they start at inside.
 
     Args:
-        envs: with equal spaces.
-        at: an array of one number; while a sub-environment works, its index is there.
+        envs: single environments with equal spaces (Box, Discrete or MultiBinary observations).
+        seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
+
+    Raises:
+        EnvError: if a space can't be used.
     """
 
-    def __init__(self, envs: Sequence[gym.Env[Any, Any]], at: Array) -> None:
-        self.envs = list(envs)
-        space = self.envs[0].observation_space
-        self._first_state = int(getattr(space, "start", 0))
-        self._shape = tuple(space.shape or ())
-        self._dtype = np.dtype(space.dtype)
-        self._at = at
+    #: the functions that made the sub-environments, and these; None where they were given
+    _made: tuple[list[Callable[[], Any]], list[Any]] | None = None
 
-    def reset(self, seeds: Sequence[int | None], options: Any, observations: Array) -> EnvInfos:
-        """Start new episodes everywhere, and return the infos that are not empty."""
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]], seed: int | None = None) -> None:
+        self.envs = list(envs)
+        self.num_envs = len(self.envs)
+        env = self.envs[0]
+        observation, action = env.observation_space, env.action_space
+        check_observation_space(observation)
+        check_action_space(action)
+        self.metadata = {**(env.metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.spec = env.spec
+        self.render_mode = env.render_mode
+        self.single_observation_space = from_zero(observation)
+        self.single_action_space = from_zero(action)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._first_state = int(getattr(observation, "start", 0))
+        self._first_action = int(getattr(action, "start", 0))
+        self._shape = tuple(observation.shape or ())
+        self._dtype = np.dtype(observation.dtype)
+        self._action_shape = (self.num_envs, *(action.shape or ()))
+        self._action_dtype = np.dtype(action.dtype)
+        self._seed = seed
+        self._actions: Array | None = None
+
+    @classmethod
+    def made_by(cls, makers: Sequence[Callable[[], Any]], seed: int | None = None) -> Self:
+        """Return one that remembers the functions that made its sub-environments."""
+        env = cls([maker() for maker in makers], seed)
+        env._made = list(makers), list(env.envs)
+        return env
+
+    @property
+    def env_fns(self) -> list[Callable[[], Any]] | None:
+        """The functions that make these sub-environments, as gymnasium calls them; None: unknown.
+
+        They are unknown, too, where a sub-environment was exchanged later.
+        """
+        if self._made is None or list(map(id, self._made[1])) != list(map(id, self.envs)):
+            return None
+        return self._made[0]
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes everywhere; ``seed + i`` seeds sub-environment i."""
+        if seed is None and self._seed is not None:
+            seed = derive(self._seed, "env")
+        self._seed = self._actions = None
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        observations = np.empty((self.num_envs, *self._shape), self._dtype)
         env_infos: EnvInfos = []
         for i, env in enumerate(self.envs):
-            self._at[0] = i
-            observation, info = env.reset(seed=seeds[i], options=options)
+            observation, info = env.reset(seed=seed[i], options=options)
             observations[i] = self._check(observation)
             if info:
                 env_infos.append((i, info))
-        return env_infos
+        return observations, self._infos(env_infos)
 
-    def step(
-        self,
-        actions: Array,
-        observations: Array,
-        rewards: Array,
-        terminated: Array,
-        truncated: Array,
-    ) -> EnvInfos:
-        """Step all of them, reset those whose episode ended, and return what goes into the infos.
+    def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Step every sub-environment with its row of ``actions``."""
+        self.step_async(actions)
+        return self.step_wait()
 
-        Observations and rewards are written, flags are only set: they come as zeros.
-        """
+    def step_async(self, actions: Any) -> None:
+        """Take the actions of the next step; the work is done by ``step_wait``."""
+        actions = np.asarray(actions, self._action_dtype)
+        if actions.shape != self._action_shape:
+            raise EnvError(
+                f"actions: expected shape {self._action_shape}, one row for each sub-environment,"
+                f" got {actions.shape}."
+            )
+        self._actions = actions + self._first_action if self._first_action else actions
+
+    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Return observations, rewards, terminated, truncated and infos of the step."""
+        if self._actions is None:
+            raise EnvError("step_wait: no step was started; call reset() and step_async() first.")
+        observations = np.empty((self.num_envs, *self._shape), self._dtype)
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         env_infos: EnvInfos = []
-        at, shape, dtype, first = self._at, self._shape, self._dtype, self._first_state
-        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
-            at[0] = i
+        shape, dtype, first = self._shape, self._dtype, self._first_state
+        for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
             observation, reward, over, cut, info = env.step(action)
             try:
                 rewards[i] = reward
@@ -91,12 +152,20 @@ class SubEnvironments:
             observations[i] = observation
             if info:
                 env_infos.append((i, info))
-        return env_infos
+        self._actions = None
+        infos = self._infos(env_infos) if env_infos else {}
+        return observations, rewards, terminated, truncated, infos
 
-    def close(self) -> None:
-        """Close all of them."""
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every sub-environment."""
         for env in self.envs:
             env.close()
+
+    def _infos(self, env_infos: EnvInfos) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for i, info in env_infos:
+            infos = self._add_info(infos, info, i)
+        return infos
 
     def _check(self, observation: Any) -> Any:
         """Return an observation of the right shape, numbered from 0; nothing is broadcast.
@@ -123,156 +192,46 @@ class SubEnvironments:
         return observation - self._first_state if self._first_state else observation
 
 
-class SameStepVectorEnv(VectorEnv[Any, Any, Any]):
-    """What vector environments with SAME_STEP autoreset share.
+class LastObservation(gym.Wrapper[Any, Any, Any, Any]):
+    """Hands out the last observation of an episode as a copy.
 
-    An episode that ends is reset within the same step: the observation is the first of the next
-    episode, and ``info["final_obs"][i]`` (with the mask ``info["_final_obs"]``) the last of the
-    one that ended.  Discrete spaces start at 0 here, whatever they start at inside.
-
-    Args:
-        env: a single environment like those inside.
-        num_envs: number of sub-environments.
-        seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
-
-    Raises:
-        EnvError: if a space can't be used.
+    gymnasium keeps it over the reset, in which an environment may write into the same array.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], num_envs: int, seed: int | None) -> None:
-        self.num_envs = num_envs
-        observation, action = env.observation_space, env.action_space
-        check_observation_space(observation)
-        check_action_space(action)
-        self.metadata = {**(env.metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.spec = env.spec
-        self.render_mode = env.render_mode
-        self.single_observation_space = from_zero(observation)
-        self.single_action_space = from_zero(action)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._first_action = int(getattr(action, "start", 0))
-        self._state_shape = (num_envs, *(observation.shape or ()))
-        self._state_dtype = np.dtype(observation.dtype)
-        self._action_shape = (num_envs, *(action.shape or ()))
-        self._action_dtype = np.dtype(action.dtype)
+    def step(self, action: Any) -> Any:
+        """Step the environment."""
+        observation, reward, over, cut, info = self.env.step(action)
+        return copy.copy(observation) if over or cut else observation, reward, over, cut, info
+
+    @classmethod
+    def made_by(cls, maker: Callable[[], Any]) -> Self:
+        """Return one of the environment that ``maker`` makes."""
+        return cls(maker())
+
+
+class ProcessVectorEnv(AsyncVectorEnv):
+    """Every sub-environment in a process of its own: gymnasium's, with SAME_STEP autoreset.
+
+    Spaces are what they are in the sub-environments, Discrete ones that do not start at 0 too.
+
+    Args:
+        makers: functions that make one single environment each, with equal spaces.
+        seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Any]], seed: int | None = None) -> None:
+        kept = [partial(LastObservation.made_by, maker) for maker in makers]
+        super().__init__(kept, autoreset_mode=AutoresetMode.SAME_STEP)
         self._seed = seed
 
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,
+        seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start new episodes everywhere; ``seed + i`` seeds sub-environment i."""
         if seed is None and self._seed is not None:
             seed = derive(self._seed, "env")
         self._seed = None
-        if seed is None or isinstance(seed, int):
-            seed = [None if seed is None else seed + i for i in range(self.num_envs)]
-        observations, env_infos = self.reset_all(seed, options)
-        return observations, self._infos(env_infos)
-
-    @abstractmethod
-    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
-        """Reset every sub-environment; return the observations and what goes into the infos."""
-
-    def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Step every sub-environment with its row of ``actions``."""
-        self.step_async(actions)
-        return self.step_wait()
-
-    @abstractmethod
-    def step_async(self, actions: Any) -> None:
-        """Start a step."""
-
-    @abstractmethod
-    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Return observations, rewards, terminated, truncated and infos of the step."""
-
-    def _inner_actions(self, actions: Any) -> Array:
-        """Return ``actions`` as the sub-environments count them."""
-        actions = np.asarray(actions, self._action_dtype)
-        if actions.shape != self._action_shape:
-            raise EnvError(
-                f"actions: expected shape {self._action_shape}, one row for each sub-environment,"
-                f" got {actions.shape}."
-            )
-        shifted: Array = actions + self._first_action if self._first_action else actions
-        return shifted
-
-    def _infos(self, env_infos: EnvInfos) -> dict[str, Any]:
-        infos: dict[str, Any] = {}
-        for i, info in env_infos:
-            infos = self._add_info(infos, info, i)
-        return infos
-
-
-class InProcessVectorEnv(SameStepVectorEnv):
-    """Sub-environments stepped in turn in this process; see ``SameStepVectorEnv``.
-
-    Args:
-        envs: single environments with equal spaces (Box, Discrete or MultiBinary observations).
-        seed: of the first ``reset()`` that is given none; sub-environment i gets its own.
-
-    Raises:
-        EnvError: if a space can't be used.
-    """
-
-    #: the functions that made the sub-environments, and these; None where they were given
-    _made: tuple[list[Callable[[], Any]], list[Any]] | None = None
-
-    def __init__(self, envs: Sequence[gym.Env[Any, Any]], seed: int | None = None) -> None:
-        self.envs = list(envs)
-        super().__init__(self.envs[0], len(self.envs), seed)
-        self._inside = SubEnvironments(self.envs, at=np.zeros(1, int))
-        self._inside.envs = self.envs  # the same list: an environment may be exchanged
-        self._actions: Array | None = None
-
-    @classmethod
-    def made_by(cls, makers: Sequence[Callable[[], Any]], seed: int | None = None) -> Self:
-        """Return one that remembers the functions that made its sub-environments."""
-        env = cls([maker() for maker in makers], seed)
-        env._made = list(makers), list(env.envs)
-        return env
-
-    @property
-    def env_fns(self) -> list[Callable[[], Any]] | None:
-        """The functions that make these sub-environments, as gymnasium calls them; None: unknown.
-
-        They are unknown, too, where a sub-environment was exchanged later.
-        """
-        if self._made is None or list(map(id, self._made[1])) != list(map(id, self.envs)):
-            return None
-        return self._made[0]
-
-    def reset_all(self, seeds: Sequence[int | None], options: Any) -> tuple[Array, EnvInfos]:
-        """Reset every sub-environment in turn."""
-        self._actions = None
-        observations = np.empty(self._state_shape, self._state_dtype)
-        return observations, self._inside.reset(seeds, options, observations)
-
-    def step_async(self, actions: Any) -> None:
-        """Take the actions of the next step; the work is done by ``step_wait``."""
-        self._actions = self._inner_actions(actions)
-
-    def step_wait(self) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Return observations, rewards, terminated, truncated and infos of the step."""
-        if self._actions is None:
-            raise EnvError("step_wait: no step was started; call reset() and step_async() first.")
-        observations = np.empty(self._state_shape, self._state_dtype)
-        rewards = np.zeros(self.num_envs)
-        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        env_infos = self._inside.step(self._actions, observations, rewards, terminated, truncated)
-        self._actions = None
-        return (
-            observations,
-            rewards,
-            terminated,
-            truncated,
-            self._infos(env_infos) if env_infos else {},
-        )
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """Close every sub-environment."""
-        self._inside.close()
+        return super().reset(seed=seed, options=options)

@@ -22,7 +22,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from agilerl.components.spaces import single_spaces
 from agilerl.components.transitions import autoreset_mode
-from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.components.vector_env import InProcessVectorEnv, ProcessVectorEnv
 from agilerl.errors import AgileRLError, EnvError
 
 #: The dtypes of tensors that NumPy has, too.
@@ -109,6 +109,7 @@ _PARTS: dict[type, Callable[[Any], tuple[Any, ...] | None]] = {
     InProcessVectorEnv: _in_process,
     SyncVectorEnv: _gymnasium,
     AsyncVectorEnv: _gymnasium,
+    ProcessVectorEnv: _gymnasium,
 }
 
 

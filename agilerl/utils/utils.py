@@ -11,8 +11,7 @@ import torch
 from agilerl.algorithms import AGENTS
 from agilerl.algorithms.settings import setting_names
 from agilerl.components.make_env import env_maker
-from agilerl.components.vector_env import InProcessVectorEnv, SameStepVectorEnv
-from agilerl.components.worker_env import WorkerVectorEnv, check_workers
+from agilerl.components.vector_env import InProcessVectorEnv, ProcessVectorEnv
 from agilerl.errors import check_choice, check_int, check_keys
 from agilerl.seeding import derive
 from agilerl.training.pictures import population_score, save_or_show
@@ -52,19 +51,20 @@ def makeVectEnvs(
     seed: int | None = None,
     workers: int = 0,
     **kwargs: Any,
-) -> SameStepVectorEnv:
+) -> InProcessVectorEnv | ProcessVectorEnv:
     """Return a vector environment of ``num_envs`` copies.
 
     An episode that ends is reset within the same step (SAME_STEP); its last observation is in
-    ``info["final_obs"]``.  Results are the same, bit for bit, for any number of workers.
+    ``info["final_obs"]``.  Transitions are the same with and without workers.
 
     Args:
         env_name: a gymnasium id, or a class or function that makes an environment.  A retired id
             resolves to its successor, with a warning.
         num_envs: number of sub-environments.
         seed: of the first reset; every sub-environment gets its own.
-        workers: processes that step them, at most ``num_envs``; 0 steps in this process.  Workers
-            pay where a step is slow and cores are idle: they step while the agent learns.
+        workers: 0 steps in this process; with any other number each sub-environment steps in a
+            process of its own (gymnasium's ``AsyncVectorEnv``), which pays where a step takes
+            milliseconds.  To use all cores, pass ``workers`` to ``train()``.
         kwargs: for ``gymnasium.make``, or for the class or function.
 
     Raises:
@@ -72,11 +72,10 @@ def makeVectEnvs(
         EnvError: if there is no such environment, or a package that it needs is missing.
     """
     check_int("num_envs", num_envs)
-    check_workers(workers, num_envs)
-    maker = env_maker(env_name, **kwargs)
-    if not workers:
-        return InProcessVectorEnv.made_by([maker] * num_envs, seed)
-    return WorkerVectorEnv([maker] * num_envs, workers, seed)
+    makers = [env_maker(env_name, **kwargs)] * num_envs
+    if check_int("workers", workers, minimum=0):
+        return ProcessVectorEnv(makers, seed)
+    return InProcessVectorEnv.made_by(makers, seed)
 
 
 def initialPopulation(

@@ -20,8 +20,7 @@ from agilerl.algorithms.dqn import DQN
 from agilerl.components import make_env
 from agilerl.components.spaces import check_action_space, check_observation_space
 from agilerl.components.transitions import TransitionStream
-from agilerl.components.vector_env import InProcessVectorEnv
-from agilerl.components.worker_env import WorkerVectorEnv
+from agilerl.components.vector_env import InProcessVectorEnv, ProcessVectorEnv
 from agilerl.errors import ConfigError, EnvError
 from agilerl.utils.utils import makeVectEnvs
 from tests.envs import CorridorEnv, CountingEnv, PayEnv, ReachEnv
@@ -52,6 +51,34 @@ class SayingEnv(PayEnv):
 
 
 # ------------------------------------------------------------------------------------ makeVectEnvs
+
+
+def test_sub_environments_in_processes_of_their_own_give_the_same_transitions() -> None:
+    found = []
+    for workers in (0, 2):
+        env = makeVectEnvs("CartPole-v1", 3, seed=3, workers=workers, max_episode_steps=7)
+        assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        with contextlib.closing(env):
+            stream = TransitionStream(env)
+            rows = [stream.reset().tolist()]
+            for step in range(20):
+                stream.begin(np.arange(3) * step % 2)
+                rows.append([field.tolist() for field in stream.finish()])  # type: ignore[arg-type]
+            rows.append(env.reset(seed=4)[0].tolist())
+        found.append(rows)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("workers", [-1, 1.0, True])
+def test_the_number_of_workers_is_checked(workers: Any) -> None:
+    with pytest.raises(ConfigError, match="workers: expected an integer >= 0"):
+        makeVectEnvs("CartPole-v1", 2, workers=workers)
+
+
+def test_a_class_or_a_function_makes_the_environments() -> None:
+    env = makeVectEnvs(CorridorEnv, 2, start=3)
+    assert env.single_action_space == spaces.Discrete(2)
+    assert makeVectEnvs(lambda: PayEnv(length=2), 3).num_envs == 3
 
 
 def test_make_vect_envs_gives_same_step_with_final_obs_and_its_mask() -> None:
@@ -186,9 +213,7 @@ def test_an_environment_may_write_all_its_observations_into_one_array(workers: i
     def steps(in_place: bool) -> list[list[Any]]:
         makers = [partial(CountingEnv, i, in_place) for i in range(2)]
         env = (
-            WorkerVectorEnv(makers, workers)
-            if workers
-            else InProcessVectorEnv([make() for make in makers])
+            ProcessVectorEnv(makers) if workers else InProcessVectorEnv([make() for make in makers])
         )
         with contextlib.closing(env):
             stream = TransitionStream(env)
