@@ -48,3 +48,11 @@ def limited_threads(count: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(torch_threads)
+
+
+def one_thread() -> contextlib.AbstractContextManager[None]:
+    """Run products of torch and NumPy on one thread, and restore what was set.
+
+    For training loops of one's own: small matrix products hardly gain from a second thread.
+    """
+    return limited_threads(1)

@@ -30,7 +30,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.data.collect import mean_return, record
 from agilerl.data.offline_dataset import OfflineDataset
-from agilerl.threads import limited_threads
+from agilerl.threads import one_thread
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from benchmarks.peers import venvs
 from benchmarks.timing import RESULTS, publish, ratio, run_module, table
@@ -168,7 +168,7 @@ def ours(dataset: Path, seed: int, updates: int) -> dict[str, float]:
         INIT_HP={**hyper_parameters, "DOUBLE": True, "HUBER": True},
         seed=seed,
     )
-    with limited_threads(1):
+    with one_thread():
         clock, processor = time.perf_counter(), time.process_time()
         for _ in range(updates):
             agent.learn(memory.sample(agent.batch_size))

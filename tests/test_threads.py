@@ -82,3 +82,9 @@ def test_a_process_without_a_known_blas_is_left_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr(threads, "blas", lambda modules: none)
     with threads.limited_threads(1):
         assert torch.get_num_threads() == 1
+
+
+def test_one_thread_is_what_loops_of_one_s_own_use(two_threads: None) -> None:
+    with threads.one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2

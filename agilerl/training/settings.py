@@ -173,6 +173,8 @@ class Settings:
         with limited_threads(self.threads), chosen as executor:
             executor.begin(task, pop, memory)
             observers = self.observers(state, more)
+            if state.episode:  # it goes on: workers take the buffer that was loaded
+                executor.begin(task, state.population, memory)
             return run(task, state, plan, executor, observers, self.callbacks)
 
     def observers(self, state: RunState, more: Mapping[str, Any]) -> list[RunObserver]:
