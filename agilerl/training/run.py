@@ -368,10 +368,7 @@ def run(
     try:
         for last in generations(task, state, plan, executor, after_episode):
             fitnesses.append(list(last.fitnesses))
-            for observer in observers:
-                observer(last)
-            answers = [callback(last) for callback in callbacks]
-            if any(answer is True for answer in answers):
+            if show(last, observers, callbacks):
                 ending = "ended by a callback"
                 break
         else:
@@ -389,6 +386,18 @@ def run(
         order = fittest_first(fitnesses[-1])
         return [state.population[slot] for slot in order], fitnesses
     return ranked(last, first), fitnesses
+
+
+def show(
+    generation: Generation,
+    observers: Sequence[RunObserver],
+    callbacks: Sequence[Callable[[Generation], Any]],
+) -> bool:
+    """Show a generation to everybody, and return whether a callback asks the run to end."""
+    for observer in observers:
+        observer(generation)
+    answers = [callback(generation) for callback in callbacks]
+    return any(answer is True for answer in answers)
 
 
 def close(
