@@ -9,9 +9,9 @@
 #   make clean      remove what these targets made, .venv included
 
 PYTHON ?= python3
-# Worker processes of the fast tests; 0 runs them in this one. Each worker loads torch anew (2-3 s),
-# so that two on two cores pay only once the tests take much longer than that.
-JOBS ?= 0
+# Processes of the fast tests; 0 runs them in this one. Each loads torch anew (2-3 s), which pays on
+# two cores or more.
+JOBS ?= 2
 ARGS ?=
 
 VENV := .venv
