@@ -338,6 +338,8 @@ def open_checkpoints(
         ConfigError: if ``resume`` is False and there is a run, or the directory can't be used.
         CheckpointError: if there is none to go on with, it was of other settings, or is damaged.
     """
+    if resume not in (False, True, "auto", "force"):
+        raise ConfigError(f"resume: expected False, True, 'auto' or 'force', got {resume!r}.")
     store.open()
     try:
         restore(store, state, resume, settings)

@@ -115,10 +115,6 @@ class Settings:
                 f"checkpoint: a {type(self.memory).__name__} can't be saved; use a ReplayBuffer, or"
                 " pass checkpoint=None."
             )
-        if self.resume not in (False, True, "auto", "force"):
-            raise ConfigError(
-                f"resume: expected False, True, 'auto' or 'force', got {self.resume!r}."
-            )
         if self.resume and self.checkpoint_path is None:
             raise ConfigError("resume: pass checkpoint_path, the directory of the run.")
         check_int("keep", self.keep)
@@ -180,14 +176,14 @@ class Settings:
     def observers(self, state: RunState, more: Mapping[str, Any]) -> list[RunObserver]:
         """Return what watches the run; ``state`` is put to where it goes on, if it does."""
         observers: list[RunObserver] = []
+        if self.wb:
+            observers.append(WandbLogger("agilerl", self.summary()))
         if self.saves:
             observers.append(self.checkpoints(state, {**self.compared(), **more}))
         if self.verbose:
             observers.append(Progress(self.n_episodes))
             if self.seed is None:
                 print(f"seed {state.seed} (none was given; it repeats the run)", file=sys.stderr)
-        if self.wb:
-            observers.append(WandbLogger("agilerl", self.summary()))
         return observers
 
     def checkpoints(self, state: RunState, settings: Mapping[str, Any]) -> RunCheckpoints:
