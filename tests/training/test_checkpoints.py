@@ -347,7 +347,7 @@ def test_what_cannot_be_saved_is_named_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a OwnBuffer can't be saved"):
         run(small_population(), memory=OwnBuffer(5, 100, FIELDS), checkpoint=1)
     with pytest.raises(ConfigError, match="resume: expected False, True"):
-        run(small_population(), resume="yes", checkpoint_path=tmp_path)
+        run(small_population(), makeVectEnvs("CartPole-v1"), resume="yes", checkpoint_path=tmp_path)
     with pytest.raises(ConfigError, match="resume: pass checkpoint_path"):
         run(small_population(), resume=True)
 
