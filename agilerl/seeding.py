@@ -62,7 +62,7 @@ def load_stream_state(rng: Stream, state: str) -> None:
     if isinstance(rng, np.random.Generator):
         rng.bit_generator.state = json.loads(state)
         return
-    import torch  # processes that only step environments do without
+    import torch  # where only NumPy draws, it need not be loaded
 
     rng.set_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))
 
