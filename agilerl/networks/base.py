@@ -40,7 +40,7 @@ _parameter_limit: ContextVar[int | None] = ContextVar("parameter_limit", default
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(ABC):
     """The shape of a network: a frozen dataclass with the arguments of its constructor.
 
     It checks itself when it is made, and widens its limits (fields ``min_...`` and ``max_...``) to
@@ -54,9 +54,9 @@ class Spec:
         for name, value in self.checked().items():
             object.__setattr__(self, name, value)
 
+    @abstractmethod
     def checked(self) -> dict[str, Any]:
         """Return checked values by field; raise ``ConfigError`` on one that can't be."""
-        raise NotImplementedError
 
     def checked_limits(self, **sizes: Sequence[int]) -> dict[str, int]:
         """Return the fields ``min_<name>`` and ``max_<name>``, widened to include ``sizes``."""
