@@ -61,6 +61,8 @@ class Agent(ABC):
     Attributes:
         scores: mean return of each training episode.
         fitness: one value for each ``test()``.
+        fitness_se: standard error of the last one, over its episodes; None where that can't be
+            told, as after one episode.
         steps: environment steps taken in training, one entry for each generation.
         parent: index of the agent that this one was cloned from, or None.
         mut: label of the last mutation.
@@ -78,6 +80,7 @@ class Agent(ABC):
         "mut",
         "scores",
         "fitness",
+        "fitness_se",
         "steps",
         "learn_count",
         "elite",
@@ -98,6 +101,7 @@ class Agent(ABC):
         self.elite = False
         self.scores: list[float] = []
         self.fitness: list[float] = []
+        self.fitness_se: float | None = None
         self.steps: list[int] = [0]
         self.learn_count = 0
         self.networks = self.build_networks()
@@ -162,8 +166,12 @@ class Agent(ABC):
 
         An agent that has diverged does not play: its fitness is -inf.
         """
+        self.fitness_se = None
         if all(network.is_finite() for network in self.networks.values()):
-            fitness = float(np.mean(play()))
+            returns = np.asarray(play(), float)
+            fitness = float(returns.mean())
+            if returns.size > 1:
+                self.fitness_se = float(returns.std(ddof=1) / np.sqrt(returns.size))
         else:
             logger.warning(
                 "agent %d has diverged (weights are not finite): fitness -inf", self.index

@@ -32,6 +32,7 @@ def rows_of(population: Sequence[Any], fitnesses: Sequence[float], counters: Row
             "parent": getattr(agent, "parent", None),
             "mutation": getattr(agent, "mut", None),
             "fitness": float(fitness),
+            "fitness_se": getattr(agent, "fitness_se", None),
             "score": float(agent.scores[-1]) if agent.scores else None,
             "steps": int(agent.steps[-1]),
             "updates": getattr(agent, "learn_count", None),
