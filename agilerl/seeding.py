@@ -76,24 +76,31 @@ class Streams:
         number: of the episode or the generation.
         slot: of the agent.
         attempt: how often it was redone.
+        round: of an evaluation that is continued with other episodes.
     """
 
     seed: int
     number: int
     slot: int
     attempt: int = 0
+    round: int = 0
+
+    @property
+    def _last_keys(self) -> tuple[int, ...]:
+        return (self.attempt, self.round) if self.round else (self.attempt,)
 
     def derive(self, purpose: str) -> int:
         """Return a seed for an object that takes an integer."""
-        return derive(self.seed, purpose, self.number, self.slot, self.attempt)
+        return derive(self.seed, purpose, self.number, self.slot, *self._last_keys)
 
     def derive_shared(self, purpose: str) -> int:
         """Return a seed that is the same for all agents."""
-        return derive(self.seed, purpose, self.number, self.attempt)
+        return derive(self.seed, purpose, self.number, *self._last_keys)
 
     def lend(self, purpose: str, owners: Sequence[Any]) -> AbstractContextManager[None]:
         """Let owners draw from these streams for a while; see ``lent_streams``."""
-        return lent_streams(owners, self.seed, purpose, self.number, self.slot, self.attempt)
+        keys = self.number, self.slot, *self._last_keys
+        return lent_streams(owners, self.seed, purpose, *keys)
 
 
 @contextmanager

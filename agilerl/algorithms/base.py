@@ -391,7 +391,7 @@ class EvolvableAgent(Agent):
     batch_size: int = hyperparameter(64, low=1, range=(8, 1024))
     lr: float = learning_rate(1e-4)
     learn_step: int = hyperparameter(5, low=1, range=(1, 16))
-    gamma: float = hyperparameter(0.99, high=1.0, range=(0.9, 0.999))
+    gamma: float = hyperparameter(0.99, high=1.0, range=(0.9, 0.999), complement=True)
     tau: float = hyperparameter(1e-3, high=1.0, range=(1e-4, 1e-1), log=True)
     mutation: str | None = None
     # here stand the README's ``double`` or ``policy_freq``, ``device`` and ``accelerator``

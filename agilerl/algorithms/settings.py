@@ -64,13 +64,20 @@ class Hyperparameter(Setting[float, float]):
         high: largest value that is accepted.
         range: in which mutations move it, until they are told otherwise.
         log: whether they move it by a log-uniform factor.
+        complement: whether they move what is missing to 1 so, as fits a discount.
     """
 
     def __init__(
-        self, default: float, low: float, high: float, range: tuple[float, float], log: bool
+        self,
+        default: float,
+        low: float,
+        high: float,
+        range: tuple[float, float],
+        log: bool,
+        complement: bool = False,
     ) -> None:
         self.integer = isinstance(default, int)
-        self.range, self.log = range, log
+        self.range, self.log, self.complement = range, log, complement
 
         def check(name: str, value: Any) -> float:
             if self.integer:
@@ -101,9 +108,10 @@ def hyperparameter(
     high: float = math.inf,
     range: tuple[float, float],
     log: bool = False,
+    complement: bool = False,
 ) -> Any:
     """Declare a field that mutations may move; see ``Hyperparameter``."""
-    return Hyperparameter(default, low, high, range, log)
+    return Hyperparameter(default, low, high, range, log, complement)
 
 
 def device_setting() -> Setting[str | torch.device | None, torch.device]:

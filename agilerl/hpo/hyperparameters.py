@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agilerl.algorithms import ALGORITHMS
-from agilerl.algorithms.settings import hyperparameters_of
-from agilerl.errors import ConfigError, check_float
+from agilerl.algorithms.settings import Hyperparameter, hyperparameters_of
+from agilerl.errors import ConfigError, check_float, check_keys
 
 #: Widest change of one mutation on a logarithmic scale.
 LOG_STEP = 3.0
@@ -28,24 +28,43 @@ class Range:
         high: largest value.
         log: multiply by a log-uniform factor in [1/3, 3]; otherwise by 0.8 or 1.2.
         integer: round, and move by at least 1.
+        complement: multiply ``1 - value`` by a log-uniform factor in [1/3, 3], as fits a discount:
+            its horizon is ``1 / (1 - discount)``.
     """
 
     low: float
     high: float
     log: bool = False
     integer: bool = False
+    complement: bool = False
+
+    @classmethod
+    def of(cls, declared: Hyperparameter) -> Range:
+        """Return the range that an algorithm declares for a hyper-parameter."""
+        return cls(*declared.range, declared.log, declared.integer, declared.complement)
 
     def widened(self, value: float) -> Range:
         """Return the range that includes ``value``."""
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
+    def at(self, quantile: float) -> float:
+        """Return the value at a quantile in [0, 1) of the uniform, or log-uniform, distribution."""
+        if self.integer:
+            count = self.high - self.low + 1
+            return int(min(self.low + math.floor(quantile * count), self.high))
+        if self.complement and self.high < 1:
+            return float(1 - (1 - self.low) * ((1 - self.high) / (1 - self.low)) ** quantile)
+        if self.log:
+            return float(self.low * (self.high / self.low) ** quantile)
+        return float(self.low + quantile * (self.high - self.low))
+
     def mutate(self, value: float, rng: np.random.Generator) -> float:
         """Return a new value within the range."""
-        if self.log:
+        if self.log or self.complement:
             factor = float(np.exp(rng.uniform(-np.log(LOG_STEP), np.log(LOG_STEP))))
         else:
             factor = float(rng.choice(STEPS))
-        new = value * factor
+        new = 1 - (1 - value) * factor if self.complement else value * factor
         if self.integer:
             new = round(new)
             if new == value:
@@ -57,7 +76,7 @@ class Range:
 def declared_ranges(algo: str) -> dict[str, Range]:
     """Return the ranges that an algorithm declares, by name of the hyper-parameter."""
     declared = hyperparameters_of(ALGORITHMS[algo])
-    return {name: Range(*x.range, x.log, x.integer) for name, x in declared.items()}
+    return {name: Range.of(x) for name, x in declared.items()}
 
 
 #: The ranges of all algorithms, for agents of one's own; an earlier algorithm goes before a later.
@@ -88,7 +107,8 @@ def ranges_for(
                 f" Mutations(ranges={{{name!r}: (low, high)}})."
             )
         default = defaults.get(name)
-        ranges[name] = _range(name, given[name], default) if name in given else defaults[name]
+        field = f"ranges[{name!r}]"
+        ranges[name] = range_of(field, given[name], default) if name in given else defaults[name]
     for name in given:
         if name not in names:
             raise ConfigError(
@@ -97,21 +117,34 @@ def ranges_for(
     return ranges
 
 
-def _range(name: str, given: Any, default: Range | None) -> Range:
+def range_of(field: str, given: Any, default: Range | None = None) -> Range:
+    """Return the range that a user gave.
+
+    Args:
+        field: what it is called in errors.
+        given: a ``Range``, a pair ``(low, high)``, or a dict ``{"low": low, "high": high}``.
+        default: says how the hyper-parameter moves.
+
+    Raises:
+        ConfigError: if it is malformed or empty.
+    """
     if isinstance(given, Range):
         low, high, default = given.low, given.high, given
     else:
         try:
+            if isinstance(given, Mapping):
+                check_keys(field, given, ("low", "high"))
+                given = given["low"], given["high"]
             low, high = given
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"ranges[{name!r}]: expected (low, high), got {given!r}.") from error
-    low, high = check_float(f"ranges[{name!r}]", low), check_float(f"ranges[{name!r}]", high)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(f"{field}: expected (low, high), got {given!r}.") from error
+    low, high = check_float(field, low), check_float(field, high)
     if default is not None and default.integer:
         low, high = math.ceil(low), math.floor(high)
     positive = default is None or default.log or default.integer
     if low > high or (positive and low <= 0):
         raise ConfigError(
-            f"ranges[{name!r}]: expected 0 < low <= high"
+            f"{field}: expected 0 < low <= high"
             f"{' with an integer in between' if default and default.integer else ''},"
             f" got {given!r}."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,12 @@ class Mutations:
         rand_seed: of all draws.
         device: checked, and otherwise the networks' own device counts.
         accelerator: must be None.
-        ranges: of hyper-parameters, ``{"lr": (1e-5, 1e-2)}``; see ``hpo.hyperparameters``.  They
-            are widened to include what the agents start with.
+        ranges: of hyper-parameters, ``{"lr": (1e-5, 1e-2)}`` or ``{"lr": {"low": 1e-5, "high":
+            1e-2}}``; see ``hpo.hyperparameters``.  They are widened to include what the agents
+            start with.
         seed: another name for ``rand_seed``, which goes first.
+        resample: probability that a hyper-parameter which changes is drawn anew from its range, as
+            in population based training, and not moved.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Mutations:
         accelerator: None = None,
         ranges: Mapping[str, tuple[float, float] | Range] | None = None,
         seed: int | None = None,
+        resample: float = 0.0,
     ) -> None:
         if accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
@@ -93,6 +97,7 @@ class Mutations:
         self._weights = weights / weights.sum()
         self.new_layer_prob = check_float("new_layer_prob", new_layer_prob, 0.0, 1.0)
         self.mutation_sd = check_float("mutation_sd", mutation_sd, low=0.0)
+        self.resample = check_float("resample", resample, 0.0, 1.0)
         self.rl_hp_selection = list(rl_hp_selection)
         if rl_hp > 0 and not self.rl_hp_selection:
             raise ConfigError("rl_hp_selection: empty, while rl_hp > 0; name some, ['lr'] say.")
@@ -105,7 +110,14 @@ class Mutations:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the draws and the ranges stand, and the settings."""
-        names = ("algo", "new_layer_prob", "rl_hp_selection", "mutation_sd", "arch")
+        names = (
+            "algo",
+            "new_layer_prob",
+            "rl_hp_selection",
+            "mutation_sd",
+            "arch",
+            "resample",
+        )
         return {
             "settings": {
                 **{name: copy.deepcopy(getattr(self, name)) for name in names},
@@ -150,7 +162,7 @@ class Mutations:
         """Let the hyper-parameter ``name`` grow no further than ``high``."""
         if name in self.ranges:
             old = self.ranges[name]
-            self.ranges[name] = Range(min(old.low, high), min(old.high, high), old.log, old.integer)
+            self.ranges[name] = replace(old, low=min(old.low, high), high=min(old.high, high))
 
     def _present(self, agent: Any) -> Any:
         return agent if self._layout is None else ForeignAgent(agent, self._layout)
@@ -174,7 +186,10 @@ class Mutations:
     def _hyperparameter(self, agent: Any) -> str:
         name = str(self.rng.choice(self.rl_hp_selection))
         old = self._value(agent, name)
-        new = self.ranges[name].mutate(old, self.rng)
+        if self.resample and self.rng.random() < self.resample:
+            new = self.ranges[name].at(self.rng.random())
+        else:
+            new = self.ranges[name].mutate(old, self.rng)
         setattr(agent, name, new)
         return f"{name} {old:.3g} -> {new:.3g}"
 

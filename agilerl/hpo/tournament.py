@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from agilerl.errors import ConfigError, check_int
+from agilerl.hpo.selection import Array, Selection, child_of, score, scores_of
+from agilerl.seeding import generator
 
-from agilerl.errors import AgileRLError, ConfigError, check_int, refusing
-from agilerl.seeding import generator, load_stream_state, stream_state
-
-
-def score(agent: Any, evo_step: int) -> float:
-    """Return the mean of an agent's last ``evo_step`` fitnesses; NaN and infinity count as -inf."""
-    recent = np.asarray(agent.fitness[-evo_step:], float)
-    finite = len(recent) > 0 and bool(np.isfinite(recent).all())
-    return float(recent.mean()) if finite else float("-inf")
+__all__ = ["TournamentSelection", "score"]
 
 
-class TournamentSelection:
+class TournamentSelection(Selection):
     """Tournament selection with elitism (Miller and Goldberg 1995).
 
     Args:
@@ -29,6 +23,8 @@ class TournamentSelection:
         seed: of the draws.
     """
 
+    SETTINGS = ("tournament_size", "elitism", "population_size", "evo_step")
+
     def __init__(
         self,
         tournament_size: int,
@@ -37,35 +33,14 @@ class TournamentSelection:
         evo_step: int,
         seed: int | None = None,
     ) -> None:
+        super().__init__(population_size, evo_step, generator(seed, "tournament"))
         self.tournament_size = check_int("tournament_size", tournament_size)
         self.elitism = bool(elitism)
-        self.population_size = check_int("population_size", population_size)
-        self.evo_step = check_int("evo_step", evo_step)
-        self.rng = generator(seed, "tournament")
         if self.tournament_size > self.population_size:
             raise ConfigError(
                 f"tournament_size: {tournament_size} is more than the population"
                 f" ({population_size}); use 2 or 3."
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the draws stand, and the settings."""
-        names = ("tournament_size", "elitism", "population_size", "evo_step")
-        return {
-            "settings": {name: getattr(self, name) for name in names},
-            "stream": stream_state(self.rng),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Draw on from where the state was taken; the settings stay.
-
-        Raises:
-            CheckpointError: if the state is malformed; nothing has changed then.
-        """
-        with refusing("tournament"):
-            rng = generator(0)
-            load_stream_state(rng, state["stream"])
-        self.rng = rng
 
     def select(self, pop: Sequence[Any]) -> tuple[Any, list[Any]]:
         """Return the elite and the next generation, all of it new clones.
@@ -82,30 +57,19 @@ class TournamentSelection:
             raise ConfigError(
                 f"tournament_size: {self.tournament_size} is more than the population ({len(pop)})."
             )
-        scores = np.array([score(agent, self.evo_step) for agent in pop])
-        if not np.isfinite(scores).any():
-            raise AgileRLError(
-                "fitness: no agent has a finite fitness, so none can be selected; training has"
-                " diverged. Lower LR, or narrow Mutations(ranges={'lr': ...})."
-            )
+        scores = scores_of(pop, self.evo_step)
         elite = pop[int(scores.argmax())]
         next_index = max(agent.index for agent in pop) + 1
-        chosen = [elite] if self.elitism else []
-        while len(chosen) < self.population_size:
-            chosen.append(self._winner(pop, scores))
-        new_pop: list[Any] = []
-        for slot, parent in enumerate(chosen):
-            is_elite = self.elitism and slot == 0
-            child = parent.clone(index=parent.index if is_elite else next_index + len(new_pop))
-            child.elite = is_elite
-            child.parent = parent.index
-            new_pop.append(child)
+        new_pop = [child_of(elite, elite.index, elite=True)] if self.elitism else []
+        while len(new_pop) < self.population_size:
+            index = next_index + len(new_pop)
+            new_pop.append(child_of(self._winner(pop, scores), index, elite=False))
         return elite, new_pop
 
-    def _winner(self, pop: Sequence[Any], scores: np.ndarray[Any, Any]) -> Any:
+    def _winner(self, pop: Sequence[Any], scores: Array) -> Any:
         """Draw contestants until one has a finite fitness, and return the fittest of them."""
         while True:
             drawn = self.rng.choice(len(pop), self.tournament_size, replace=False)
             best = int(drawn[scores[drawn].argmax()])
-            if np.isfinite(scores[best]):
+            if scores[best] > float("-inf"):
                 return pop[best]

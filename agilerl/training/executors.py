@@ -36,10 +36,11 @@ CHECK_EPISODES = 100
 
 
 class Evaluation(NamedTuple):
-    """A mean return, and the environment steps that it took."""
+    """A mean return, the environment steps that it took, and its standard error if known."""
 
     fitness: float
     steps: int
+    se: float | None = None
 
 
 @dataclass
@@ -71,8 +72,11 @@ class Task(Protocol):
         """Evaluate ``agent`` in generation ``streams.number``, and append to its ``fitness``."""
         ...
 
-    def check(self, agent: Any, streams: Streams) -> Evaluation:
-        """Return the mean return over at least ``CHECK_EPISODES`` fresh episodes."""
+    def check(self, agent: Any, streams: Streams, target: float) -> Evaluation:
+        """Return the mean return over ``CHECK_EPISODES`` fresh episodes.
+
+        It may be that of fewer, where these show that ``target`` will not be reached.
+        """
         ...
 
 

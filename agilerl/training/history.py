@@ -16,13 +16,17 @@ Row = dict[str, Any]
 COMMON = ("lr", "batch_size", "learn_step")
 
 
-def rows_of(population: Sequence[Any], fitnesses: Sequence[float], counters: Row) -> list[Row]:
+def rows_of(
+    population: Sequence[Any], fitnesses: Sequence[float], counters: Row, new: bool = True
+) -> list[Row]:
     """Return the rows of a population that was just evaluated, by slot.
 
     Args:
         population: the agents.
         fitnesses: theirs.
         counters: how far the run is; every row begins with them.
+        new: whether the agents were selected and mutated since they were evaluated last; otherwise
+            no mutation is noted.
     """
     return [
         {
@@ -30,7 +34,7 @@ def rows_of(population: Sequence[Any], fitnesses: Sequence[float], counters: Row
             "slot": slot,
             "index": agent.index,
             "parent": getattr(agent, "parent", None),
-            "mutation": getattr(agent, "mut", None),
+            "mutation": getattr(agent, "mut", None) if new else None,
             "fitness": float(fitness),
             "fitness_se": getattr(agent, "fitness_se", None),
             "score": float(agent.scores[-1]) if agent.scores else None,
@@ -75,5 +79,7 @@ def lineage(rows: Sequence[Row], row: Row) -> list[Row]:
     for group in reversed(by_generation(rows)[: row["generation"]]):
         before = {earlier["index"]: earlier for earlier in group}
         younger = line[-1]  # a child has an index that nobody had in the generation before
-        line.append(before.get(younger["index"]) or before[younger["parent"]])
+        found = before.get(younger["index"]) or before.get(younger["parent"])
+        if found is not None:  # else its parent was brought back from an earlier generation
+            line.append(found)
     return line[::-1]

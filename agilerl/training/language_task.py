@@ -89,8 +89,8 @@ class LanguageTask:
         fitness = float(agent.test(self.arena, loop=1))
         return Evaluation(fitness, self.arena.turns - before)
 
-    def check(self, agent: LanguageAgent, streams: Streams) -> Evaluation:
-        """Return the mean return over at least 100 other games."""
+    def check(self, agent: LanguageAgent, streams: Streams, target: float) -> Evaluation:
+        """Return the mean return over at least 100 other games, all of them played."""
         arena, returns = self.arena, []
         hidden, before = arena.hidden, arena.turns
         for round_ in range(-(-CHECK_EPISODES // arena.num_games)):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy as np
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, refusing
 from agilerl.seeding import Streams
-from agilerl.training.executors import CHECK_EPISODES, Executor, Task
+from agilerl.training.executors import Evaluation, Executor, Task
 from agilerl.training.history import Row, fitness_table, rows_of
+from agilerl.training.race import raced
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,46 @@ class Plan:
         n_episodes: training episodes of each agent at most.
         evo_epochs: episodes between evaluations.
         target: the run ends when the best agent's mean return over fresh episodes reaches it.
+        select_every: evaluations between selections.
+        total_steps: the run ends when all agents have taken so many steps, evaluation included.
+        time_limit: the run ends after so many seconds.
+        race: rounds of evaluation, after the first, for agents that may be the best.
+        confidence: how sure it has to be that the mean return reaches the target; None takes the
+            mean as it is.
     """
 
     n_episodes: int
     evo_epochs: int
     target: float | None = None
+    select_every: int = 1
+    total_steps: int | None = None
+    time_limit: float | None = None
+    race: int = 0
+    confidence: float | None = None
+
+    def spent(self, state: RunState) -> bool:
+        """Return whether the run has used up what it was given."""
+        return (
+            state.episode >= self.n_episodes
+            or (self.total_steps is not None and state.global_steps >= self.total_steps)
+            or (self.time_limit is not None and state.seconds >= self.time_limit)
+        )
+
+    def ending(self, state: RunState) -> str:
+        """Return in words what was used up."""
+        if state.episode >= self.n_episodes:
+            return "all episodes spent"
+        steps = self.total_steps is not None and state.global_steps >= self.total_steps
+        return "all steps spent" if steps else "time is up"
+
+    def reached(self, check: Evaluation) -> bool:
+        """Return whether a check shows that the target is reached."""
+        if self.target is None:
+            return False
+        doubt = 0.0
+        if self.confidence is not None and check.se is not None:
+            doubt = NormalDist().inv_cdf(self.confidence) * check.se
+        return check.fitness - doubt >= self.target
 
 
 @dataclass
@@ -165,8 +202,8 @@ class Generation:
         population: the agents.
         fitnesses: their fitnesses, in the same order.
         rows: of the history, in the same order; see ``training.history``.
-        check: the best agent's mean return over 100 fresh episodes, where its fitness touched the
-            target, else None.
+        check: the best agent's mean return over 100 fresh episodes (20, where these leave no hope),
+            where its fitness touched the target, else None.
         solved: whether that reached the target.
         seconds: wall time since the start.
         best_ever: a copy of the agent of the highest fitness of all generations so far.
@@ -224,23 +261,22 @@ def train_population(task: Task, state: RunState, executor: Executor) -> None:
     state.evaluated = False
 
 
-def evaluate_population(
-    task: Task, state: RunState, executor: Executor, target: float | None
-) -> Generation:
+def evaluate_population(task: Task, state: RunState, executor: Executor, plan: Plan) -> Generation:
     """Evaluate every agent, record what they are, and return the generation."""
     streams = [Streams(state.seed, state.generation, slot) for slot in range(len(state.population))]
-    evaluations = executor.evaluate(task, state.population, streams)
+    evaluations = raced(task, state.population, executor, streams, plan.race)
     state.eval_steps += sum(evaluation.steps for evaluation in evaluations)
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
     best = fittest_first(fitnesses)[0]
     check = None
-    if target is not None and fitnesses[best] >= target:
-        check, steps = task.check(state.population[best], streams[best])
-        state.eval_steps += steps
+    if plan.target is not None and fitnesses[best] >= plan.target:
+        check = task.check(state.population[best], streams[best], plan.target)
+        state.eval_steps += check.steps
     if np.isfinite(fitnesses[best]) and fitnesses[best] > state.best_fitness:
         state.best_ever = copy.deepcopy(state.population[best])
         state.best_fitness = fitnesses[best]
-    rows = rows_of(state.population, fitnesses, state.counters())
+    new = state.generation % plan.select_every == 0
+    rows = rows_of(state.population, fitnesses, state.counters(), new)
     state.history += rows
     state.generation += 1
     state.due, state.evaluated = False, True
@@ -252,19 +288,24 @@ def evaluate_population(
         population=tuple(state.population),
         fitnesses=fitnesses,
         rows=tuple(rows),
-        check=check,
-        solved=check is not None and target is not None and check >= target,
+        check=None if check is None else check.fitness,
+        solved=check is not None and plan.reached(check),
         seconds=state.seconds,
         best_ever=state.best_ever,
     )
 
 
-def evolve_population(state: RunState) -> None:
-    """Select parents and mutate their children: the population that trains next."""
+def evolve_population(state: RunState, plan: Plan) -> None:
+    """Select parents and mutate their children, if it is time: the population that trains next."""
     state.changing = True
     for agent in state.population:
         agent.steps.append(agent.steps[-1])
+    if state.generation % plan.select_every:
+        state.evaluated = state.changing = False
+        return
     if state.tournament is not None:
+        if hasattr(state.tournament, "best_ever"):
+            state.tournament.best_ever = state.best_ever
         _, state.population = state.tournament.select(state.population)
     if state.mutation is not None:
         state.population = list(state.mutation.mutation(state.population))
@@ -291,18 +332,18 @@ def generations(
             whether the run ends there.
     """
     start = time.perf_counter() - state.seconds
-    while state.due or state.episode < plan.n_episodes:
+    while state.due or not plan.spent(state):
         if state.evaluated:
-            evolve_population(state)
+            evolve_population(state, plan)
         if not state.due:
             train_population(task, state, executor)
             state.due = state.episode % plan.evo_epochs == 0
         state.seconds = time.perf_counter() - start
         generation = None
         if state.due:
-            generation = evaluate_population(task, state, executor, plan.target)
+            generation = evaluate_population(task, state, executor, plan)
         solved = generation is not None and generation.solved
-        after_episode(state, solved or state.episode == plan.n_episodes)
+        after_episode(state, solved or plan.spent(state))
         if generation is not None:
             yield generation
         if solved:
@@ -310,7 +351,7 @@ def generations(
     if not state.evaluated:
         # a longer run would not evaluate here: this is no part of the state that it goes on from
         beyond = replace(state, history=list(state.history))
-        yield evaluate_population(task, beyond, executor, plan.target)
+        yield evaluate_population(task, beyond, executor, plan)
 
 
 class RunObserver:
@@ -372,7 +413,7 @@ def run(
                 ending = "ended by a callback"
                 break
         else:
-            ending = "solved" if last is not None and last.solved else "all episodes spent"
+            ending = "solved" if last is not None and last.solved else plan.ending(state)
     except KeyboardInterrupt:
         pass
     except Exception as error:
@@ -423,7 +464,7 @@ def describe_ending(ending: str, last: Generation | None) -> str:
         return f"{ending}: nothing was evaluated yet"
     line = f"{ending}: best fitness {last.best_fitness:.1f}"
     if last.check is not None:
-        line += f", {last.check:.1f} over {CHECK_EPISODES} episodes"
+        line += f", {last.check:.1f} over fresh episodes"
     trained, tested, took = last.train_steps, last.eval_steps, clock(last.seconds)
     return f"{line}\n{trained:,} training + {tested:,} evaluation steps in {took}"
 

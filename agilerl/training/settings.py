@@ -57,6 +57,11 @@ class Settings:
     executor: Executor | None
     env_timeout: float | None
     threads: int
+    select_every: int
+    total_steps: int | None
+    time_limit: float | None
+    race: int
+    confidence: float | None
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -70,8 +75,15 @@ class Settings:
         """Raise ``ConfigError`` on arguments that can't be used."""
         if self.accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        for name in ("n_episodes", "max_steps", "evo_epochs", "evo_loop"):
+        for name in ("n_episodes", "max_steps", "evo_epochs", "evo_loop", "select_every"):
             check_int(name, getattr(self, name))
+        check_int("race", self.race, minimum=0)
+        if self.total_steps is not None:
+            check_int("total_steps", self.total_steps)
+        if self.time_limit is not None:
+            check_float("time_limit", self.time_limit, 0.0)
+        if self.confidence is not None:
+            check_float("confidence", self.confidence, 0.5, 0.999)
         check_int("threads", self.threads)
         if self.target is not None:
             check_float("target", self.target)
@@ -164,7 +176,7 @@ class Settings:
         pop, memory = list(self.pop), self.memory
         state = RunState(pop, memory, self.tournament, self.mutation, seed)
         state.memory_is_data = memory_is_data
-        plan = Plan(self.n_episodes, self.evo_epochs, self.target)
+        plan = Plan(**{field.name: getattr(self, field.name) for field in fields(Plan)})
         chosen = chosen_executor(self.workers, self.executor, self.env_timeout, len(pop))
         with limited_threads(self.threads), chosen as executor:
             executor.begin(task, pop, memory)
@@ -202,6 +214,9 @@ class Settings:
             "evo_epochs",
             "evo_loop",
             "eval_max_steps",
+            "select_every",
+            "race",
+            "confidence",
             "threads",
         )
         envs = {"env": self.env, "eval_env": self.env if self.eval_env is None else self.eval_env}

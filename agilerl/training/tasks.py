@@ -12,6 +12,13 @@ from agilerl.lifeline import beat
 from agilerl.seeding import Streams
 from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Episodes after which a check may end, for lack of hope.
+HOPE_EPISODES = 20
+#: There is none where the target is more standard errors above the mean than this.
+HOPE = 3.0
+
 
 @dataclass(frozen=True)
 class Exploration:
@@ -55,19 +62,37 @@ class EnvironmentTask:
         """Return what the agent's own ``test`` gives, which appends it to ``fitness``."""
         env = self._restarted(streams.derive_shared("evaluation"))
         fitness = agent.test(env, self.swap_channels, self.eval_max_steps, self.evo_loop)
-        return Evaluation(float(fitness), env.count)
+        return Evaluation(float(fitness), env.count, getattr(agent, "fitness_se", None))
 
-    def check(self, agent: Any, streams: Streams) -> Evaluation:
-        """Return the mean return over 100 fresh episodes, the first of each sub-environment."""
+    def check(self, agent: Any, streams: Streams, target: float) -> Evaluation:
+        """Return the mean return over fresh episodes, the first of each sub-environment.
+
+        They are 100, or 20 where these leave no hope that the target is reached.
+        """
         env = self._restarted(streams.derive_shared("check"))
+        first, total = (-(-n // env.num_envs) for n in (HOPE_EPISODES, CHECK_EPISODES))
+        returns = self._returns(agent, env, first)
+        mean, se = mean_and_error(returns)
+        if total > first and mean + HOPE * se >= target:
+            returns = np.append(returns, self._returns(agent, env, total - first))
+            mean, se = mean_and_error(returns[:CHECK_EPISODES])
+        return Evaluation(mean, env.count, se)
+
+    def _returns(self, agent: Any, env: Any, loop: int) -> Array:
+        """Return the returns of greedy episodes, the first of each sub-environment first."""
         returns = evaluate(
             lambda states: agent.getAction(states, 0),
             env,
-            -(-CHECK_EPISODES // env.num_envs),
+            loop,
             self.eval_max_steps,
             self.swap_channels,
         )
-        return Evaluation(float(returns.T.ravel()[:CHECK_EPISODES].mean()), env.count)
+        return returns.T.ravel()
+
+
+def mean_and_error(returns: Array) -> tuple[float, float]:
+    """Return the mean of returns, and its standard error."""
+    return float(returns.mean()), float(returns.std(ddof=1) / np.sqrt(len(returns)))
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def train(
     executor: Executor | None = None,
     env_timeout: float | None = 60.0,
     threads: int = 1,
+    select_every: int = 1,
+    total_steps: int | None = None,
+    time_limit: float | None = None,
+    race: int = 0,
+    confidence: float | None = None,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
 
@@ -99,6 +104,15 @@ def train(
             hang; what it did is then done again by another.  None waits for ever.
         threads: of torch and NumPy in each episode and evaluation, wherever it is done: more than
             one pays for large networks only, and where cores are left beside the workers.
+        select_every: evaluations between selections: frequent evaluation catches an agent at its
+            best, rare selection lets settings show their worth.
+        total_steps: the run ends at the first episode at which all agents together have taken so
+            many steps, evaluation included.
+        time_limit: the run ends at the first episode after so many seconds.
+        race: rounds of evaluation at most, after the first, for agents that may still be the best;
+            an agent's fitness is the mean over its rounds.
+        confidence: the run ends when the lower bound of the mean of the 100 episodes, at this level
+            (0.9, say), reaches the target; None takes the mean as it is.
 
     Returns:
         The population as last evaluated, fittest first, and the fitnesses of each generation.

@@ -66,6 +66,11 @@ def train(
     executor: Executor | None = None,
     env_timeout: float | None = 60.0,
     threads: int = 1,
+    select_every: int = 1,
+    total_steps: int | None = None,
+    time_limit: float | None = None,
+    race: int = 0,
+    confidence: float | None = None,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population on recorded transitions, and evolve it.
 
@@ -82,6 +87,15 @@ def train(
         max_steps: learn calls of an episode, and longest evaluation episode.
         all_rows: where the data set is larger than ``memory``, enlarge ``memory`` (it must be
             empty) and take all of it; otherwise it is thinned out evenly, with a warning.
+        select_every: evaluations between selections: frequent evaluation catches an agent at its
+            best, rare selection lets settings show their worth.
+        total_steps: the run ends at the first episode at which all agents together have taken so
+            many steps, evaluation included.
+        time_limit: the run ends at the first episode after so many seconds.
+        race: rounds of evaluation at most, after the first, for agents that may still be the best;
+            an agent's fitness is the mean over its rounds.
+        confidence: the run ends when the lower bound of the mean of the 100 episodes, at this level
+            (0.9, say), reaches the target; None takes the mean as it is.
 
     Returns:
         The population as last evaluated, fittest first, and the fitnesses of each generation.

@@ -13,6 +13,7 @@ from agilerl.algorithms.settings import setting_names
 from agilerl.components.make_env import env_maker
 from agilerl.components.vector_env import InProcessVectorEnv, ProcessVectorEnv
 from agilerl.errors import check_choice, check_int, check_keys
+from agilerl.hpo.starts import drawn_net_configs, drawn_settings
 from agilerl.seeding import derive
 from agilerl.training.pictures import population_score, save_or_show
 
@@ -92,22 +93,24 @@ def initialPopulation(
     max_action: float | Sequence[float] | None = None,
     seed: int | None = None,
 ) -> list[Any]:
-    """Return a population of agents with equal settings and different weights.
+    """Return a population of agents with different weights, and settings given or drawn for each.
 
     Args:
         algo: "DQN", "CQN", "DDPG" or "TD3".
         state_dim: number of discrete states, or the shape of an observation (channels first).
         action_dim: number of discrete actions, or width of a continuous one.
         one_hot: observations are integers and are encoded one-hot.
-        net_config: shape of the networks.
+        net_config: shape of the networks; ``h_size`` may be drawn for each agent:
+            ``{"layers": (1, 3), "units": (32, 256)}``.
         INIT_HP: hyper-parameters, upper-case as in the README; a missing one takes its default,
-            and those that this algorithm does not use are fine.
+            and those that this algorithm does not use are fine.  A value may be a range ``(low,
+            high)`` or a list of choices, from which each agent draws its own; see ``hpo.starts``.
         population_size: number of agents.
         device: where the networks live.
         accelerator: must be None.
         min_action: lowest action of a DDPG or TD3 agent; else the environment's.
         max_action: highest action of a DDPG or TD3 agent; else the environment's.
-        seed: of weights and exploration.
+        seed: of weights, exploration, and the draws.
 
     Raises:
         ConfigError: on an unknown algorithm or key, or a value that can't be used.
@@ -118,21 +121,27 @@ def initialPopulation(
     settings: dict[str, Any] = {
         name: INIT_HP[key] for key, name in AGENT_KEYS.items() if name in used and key in INIT_HP
     }
+    count = check_int("population_size", population_size)
     bounds = {"min_action": min_action, "max_action": max_action}
-    settings.update({k: v for k, v in bounds.items() if k in used and v is not None})
+    given = {k: settings.pop(k, None) if v is None else v for k, v in bounds.items()}
+    fixed = {k: v for k, v in given.items() if k in used and v is not None}
+    starts = drawn_settings(agent_class, settings, count, seed)
     return [
         agent_class(
             state_dim,
             action_dim,
             one_hot,
             index=index,
-            net_config=net_config,
+            net_config=config,
             device=device,
             accelerator=accelerator,
             seed=None if seed is None else derive(seed, "agent", index),
-            **settings,
+            **start,
+            **fixed,
         )
-        for index in range(check_int("population_size", population_size))
+        for index, (start, config) in enumerate(
+            zip(starts, drawn_net_configs(net_config, count, seed), strict=True)
+        )
     ]
 
 
