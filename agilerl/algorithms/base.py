@@ -35,7 +35,7 @@ from agilerl.algorithms.settings import (
 )
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_observation_space, single_spaces
-from agilerl.components.transitions import evaluate
+from agilerl.components.transitions import Step, evaluate
 from agilerl.devices import check_device
 from agilerl.errors import CheckpointError, ConfigError, check_int, check_sizes, refusing
 from agilerl.networks.base import EvolvableNetwork, parameter_limit
@@ -484,6 +484,7 @@ class EvolvableAgent(Agent):
         swap_channels: bool = False,
         max_steps: int = 500,
         loop: int = 3,
+        seen: Callable[[Step], object] = lambda step: None,
     ) -> float:
         """Return, and append to ``fitness``, the mean undiscounted return of whole episodes.
 
@@ -492,9 +493,12 @@ class EvolvableAgent(Agent):
             swap_channels: images come as [H, W, C].
             max_steps: an episode is cut there, with its return so far.
             loop: episodes of each sub-environment.
+            seen: is shown every step.
         """
         self.adapt_to_env(env)
-        return self.measure(lambda: evaluate(self.getAction, env, loop, max_steps, swap_channels))
+        return self.measure(
+            lambda: evaluate(self.getAction, env, loop, max_steps, swap_channels, seen)
+        )
 
 
 def check_state_dim(state_dim: Any, one_hot: bool) -> tuple[int, ...]:

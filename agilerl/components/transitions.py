@@ -38,6 +38,12 @@ class Step(NamedTuple):
         """Where an episode ended, by itself or by a time limit."""
         return self.terminated | self.truncated
 
+    @property
+    def transitions(self) -> tuple[Array, ...]:
+        """State, action, reward, next state and terminated, of the rows whose action counted."""
+        fields = (self.state, self.action, self.reward, self.next_state, self.terminated)
+        return fields if self.valid.all() else tuple(field[self.valid] for field in fields)
+
 
 def as_vector_env(env: Any) -> Any:
     """Return ``env`` if it is a vector environment, else one of this environment.
@@ -283,6 +289,7 @@ def evaluate(
     episodes: int,
     max_steps: int,
     swap_channels: bool = False,
+    seen: Callable[[Step], object] = lambda step: None,
 ) -> Array:
     """Return the undiscounted returns [num_envs, episodes] of whole episodes.
 
@@ -296,6 +303,7 @@ def evaluate(
         episodes: of each sub-environment.
         max_steps: longest episode, in steps.
         swap_channels: images come as [H, W, C].
+        seen: is shown every step.
 
     To choose the episodes, call ``env.reset(seed=...)`` first: what follows is then determined.
     """
@@ -313,6 +321,7 @@ def evaluate(
             waiting[:] = False
         stream.begin(act(stream.state))
         step = stream.finish()
+        seen(step)
         live = step.valid & unfinished & ~waiting
         running[live] += step.reward[live]
         lengths[live] += 1

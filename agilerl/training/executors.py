@@ -35,14 +35,6 @@ logger = logging.getLogger("agilerl")
 CHECK_EPISODES = 100
 
 
-class Evaluation(NamedTuple):
-    """A mean return, the environment steps that it took, and its standard error if known."""
-
-    fitness: float
-    steps: int
-    se: float | None = None
-
-
 @dataclass
 class EpisodeResult:
     """What an episode of one agent gave, beside the agent itself.
@@ -56,6 +48,27 @@ class EpisodeResult:
     steps: int
     counts: Array = field(default_factory=lambda: np.zeros(0, int))
     rows: Rows = field(default_factory=Rows)
+
+    @classmethod
+    def of(cls, steps: Sequence[tuple[Array, ...]]) -> EpisodeResult:
+        """Return what vector steps gave: for each its transitions, an array a field."""
+        counts = np.array([len(fields[0]) for fields in steps], int)
+        rows = Rows(int(counts.sum()))
+        if rows.written:
+            rows.fields = [np.concatenate(column) for column in zip(*steps, strict=True)]
+        return cls(rows.written, counts, rows)
+
+
+class Evaluation(NamedTuple):
+    """A mean return, the environment steps that it took, and its standard error if known.
+
+    ``seen`` has the transitions of the episodes, where they are to be stored.
+    """
+
+    fitness: float
+    steps: int
+    se: float | None = None
+    seen: EpisodeResult = EpisodeResult(0)
 
 
 class Task(Protocol):

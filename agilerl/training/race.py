@@ -19,7 +19,7 @@ DOUBT = 1.5
 
 def raced(
     task: Task, population: Sequence[Any], executor: Executor, streams: Sequence[Streams], more: int
-) -> list[Evaluation]:
+) -> list[list[Evaluation]]:
     """Evaluate a population; each agent's ``fitness`` grows by the mean over all its rounds.
 
     Args:
@@ -30,7 +30,7 @@ def raced(
         more: rounds at most after the first.
 
     Returns:
-        The mean of each agent, all the steps that it took, and the standard error.
+        For each agent the evaluation of every round that it took part in.
     """
     evaluations = executor.evaluate(task, population, streams)
     rounds = [[evaluation] for evaluation in evaluations]
@@ -47,12 +47,12 @@ def raced(
         for agent, own in zip(population, rounds, strict=True):
             del agent.fitness[-len(own) :]
         raise
-    results = [combined(own) for own in rounds]
-    for agent, own, result in zip(population, rounds, results, strict=True):
+    for agent, own in zip(population, rounds, strict=True):
         if len(own) > 1:
-            agent.fitness[-len(own) :] = [result.fitness]
-            agent.fitness_se = result.se
-    return results
+            mean = combined(own)
+            agent.fitness[-len(own) :] = [mean.fitness]
+            agent.fitness_se = mean.se
+    return rounds
 
 
 def combined(rounds: Sequence[Evaluation]) -> Evaluation:

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, refusing
 from agilerl.seeding import Streams
-from agilerl.training.executors import Evaluation, Executor, Task
+from agilerl.training.executors import EpisodeResult, Evaluation, Executor, Task
 from agilerl.training.history import Row, fitness_table, rows_of
-from agilerl.training.race import raced
+from agilerl.training.race import combined, raced
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Plan:
 
     Attributes:
         n_episodes: training episodes of each agent at most.
-        evo_epochs: episodes between evaluations.
+        evo_epochs: episodes between evaluations; "auto" evaluates when training has taken as many
+            steps as the evaluation before.
         target: the run ends when the best agent's mean return over fresh episodes reaches it.
         select_every: evaluations between selections.
         total_steps: the run ends when all agents have taken so many steps, evaluation included.
@@ -41,7 +42,7 @@ class Plan:
     """
 
     n_episodes: int
-    evo_epochs: int
+    evo_epochs: int | Literal["auto"]
     target: float | None = None
     select_every: int = 1
     total_steps: int | None = None
@@ -56,6 +57,12 @@ class Plan:
             or (self.total_steps is not None and state.global_steps >= self.total_steps)
             or (self.time_limit is not None and state.seconds >= self.time_limit)
         )
+
+    def due(self, state: RunState) -> bool:
+        """Return whether the population is to be evaluated before it trains on."""
+        if self.evo_epochs == "auto":
+            return state.train_steps - state.trained_before >= state.evaluation_steps
+        return state.episode % self.evo_epochs == 0
 
     def ending(self, state: RunState) -> str:
         """Return in words what was used up."""
@@ -94,6 +101,8 @@ class RunState:
         history: one row for each agent and evaluation.
         best_ever: a copy of the agent of the highest fitness so far.
         best_fitness: that fitness.
+        trained_before: ``train_steps`` at the last evaluation.
+        evaluation_steps: environment steps that it took.
         memory_is_data: the buffer holds a data set, and training stores nothing in it.
         changing: whether the population is just being selected and mutated.
     """
@@ -109,6 +118,8 @@ class RunState:
         "due",
         "evaluated",
         "best_fitness",
+        "trained_before",
+        "evaluation_steps",
     )
 
     population: list[Any]
@@ -126,6 +137,8 @@ class RunState:
     history: list[Row] = field(default_factory=list)
     best_ever: Any = None
     best_fitness: float = -float("inf")
+    trained_before: int = 0
+    evaluation_steps: int = 0
     memory_is_data: bool = False
     changing: bool = False
 
@@ -207,6 +220,7 @@ class Generation:
         solved: whether that reached the target.
         seconds: wall time since the start.
         best_ever: a copy of the agent of the highest fitness of all generations so far.
+        check_steps: environment steps of the check, which are among the ``eval_steps``.
     """
 
     number: int
@@ -220,6 +234,7 @@ class Generation:
     solved: bool
     seconds: float
     best_ever: Any
+    check_steps: int = 0
 
     @property
     def global_steps(self) -> int:
@@ -255,17 +270,26 @@ def train_population(task: Task, state: RunState, executor: Executor) -> None:
     for agent, result in zip(state.population, results, strict=True):
         agent.steps[-1] += result.steps
         state.train_steps += result.steps
-    if type(state.memory) is ReplayBuffer:
-        state.memory.merge([r.rows for r in results], [r.counts for r in results])
+    store(state.memory, results)
     state.episode += 1
     state.evaluated = False
+
+
+def store(memory: Any, results: Sequence[EpisodeResult]) -> None:
+    """Merge what agents have seen into the buffer that they share."""
+    if type(memory) is ReplayBuffer:
+        memory.merge([result.rows for result in results], [result.counts for result in results])
 
 
 def evaluate_population(task: Task, state: RunState, executor: Executor, plan: Plan) -> Generation:
     """Evaluate every agent, record what they are, and return the generation."""
     streams = [Streams(state.seed, state.generation, slot) for slot in range(len(state.population))]
-    evaluations = raced(task, state.population, executor, streams, plan.race)
-    state.eval_steps += sum(evaluation.steps for evaluation in evaluations)
+    rounds = raced(task, state.population, executor, streams, plan.race)
+    store(state.memory, [evaluation.seen for own in rounds for evaluation in own])
+    evaluations = [combined(own) for own in rounds]
+    state.trained_before = state.train_steps
+    state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
+    state.eval_steps += state.evaluation_steps
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
     best = fittest_first(fitnesses)[0]
     check = None
@@ -292,6 +316,7 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
         solved=check is not None and plan.reached(check),
         seconds=state.seconds,
         best_ever=state.best_ever,
+        check_steps=0 if check is None else check.steps,
     )
 
 
@@ -337,7 +362,7 @@ def generations(
             evolve_population(state, plan)
         if not state.due:
             train_population(task, state, executor)
-            state.due = state.episode % plan.evo_epochs == 0
+            state.due = plan.due(state)
         state.seconds = time.perf_counter() - start
         generation = None
         if state.due:

@@ -37,7 +37,7 @@ class Settings:
     swap_channels: bool
     n_episodes: int
     max_steps: int
-    evo_epochs: int
+    evo_epochs: int | Literal["auto"]
     evo_loop: int
     target: float | None
     tournament: Any
@@ -62,6 +62,7 @@ class Settings:
     time_limit: float | None
     race: int
     confidence: float | None
+    store_evaluation: bool
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -75,8 +76,10 @@ class Settings:
         """Raise ``ConfigError`` on arguments that can't be used."""
         if self.accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        for name in ("n_episodes", "max_steps", "evo_epochs", "evo_loop", "select_every"):
+        for name in ("n_episodes", "max_steps", "evo_loop", "select_every"):
             check_int(name, getattr(self, name))
+        if self.evo_epochs != "auto":
+            check_int("evo_epochs", self.evo_epochs)
         check_int("race", self.race, minimum=0)
         if self.total_steps is not None:
             check_int("total_steps", self.total_steps)
@@ -160,6 +163,7 @@ class Settings:
             "max_steps": self.max_steps,
             "eval_max_steps": self.eval_max_steps or self.max_steps,
             "evo_loop": self.evo_loop,
+            "store_evaluation": self.store_evaluation,
         }
 
     def run(
@@ -217,6 +221,7 @@ class Settings:
             "select_every",
             "race",
             "confidence",
+            "store_evaluation",
             "threads",
         )
         envs = {"env": self.env, "eval_env": self.env if self.eval_env is None else self.eval_env}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
 from agilerl.lifeline import beat
 from agilerl.seeding import Streams
@@ -45,6 +46,7 @@ class EnvironmentTask:
         max_steps: vector steps or learn calls of a training episode.
         eval_max_steps: longest evaluation episode.
         evo_loop: evaluation episodes of each sub-environment.
+        store_evaluation: bring home the transitions of evaluations.
     """
 
     eval_env: Any
@@ -52,6 +54,7 @@ class EnvironmentTask:
     max_steps: int
     eval_max_steps: int
     evo_loop: int
+    store_evaluation: bool
 
     def _restarted(self, seed: int) -> CountedEnv:
         env = CountedEnv(self.eval_env)
@@ -61,8 +64,13 @@ class EnvironmentTask:
     def evaluate(self, agent: Any, streams: Streams) -> Evaluation:
         """Return what the agent's own ``test`` gives, which appends it to ``fitness``."""
         env = self._restarted(streams.derive_shared("evaluation"))
-        fitness = agent.test(env, self.swap_channels, self.eval_max_steps, self.evo_loop)
-        return Evaluation(float(fitness), env.count, getattr(agent, "fitness_se", None))
+        more: dict[str, Any] = {}
+        steps: list[tuple[Array, ...]] = []
+        if self.store_evaluation and isinstance(agent, EvolvableAgent):
+            more["seen"] = lambda step: steps.append(step.transitions)
+        fitness = agent.test(env, self.swap_channels, self.eval_max_steps, self.evo_loop, **more)
+        se = getattr(agent, "fitness_se", None)
+        return Evaluation(float(fitness), env.count, se, EpisodeResult.of(steps))
 
     def check(self, agent: Any, streams: Streams, target: float) -> Evaluation:
         """Return the mean return over fresh episodes, the first of each sub-environment.
@@ -127,9 +135,7 @@ class OnlineTask(EnvironmentTask):
                 agent.learn(memory.sample(agent.batch_size))
             step = stream.finish()
             state = stream.state
-            fields = (step.state, step.action, step.reward, step.next_state, step.terminated)
-            if not step.valid.all():
-                fields = tuple(field[step.valid] for field in fields)  # type: ignore[assignment]
+            fields = step.transitions
             counts[step_index] = len(fields[0])
             if len(fields[0]):
                 memory.save2memoryVectEnvs(*fields)

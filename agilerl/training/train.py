@@ -24,7 +24,7 @@ def train(
     swap_channels: bool = False,
     n_episodes: int = 2000,
     max_steps: int = 500,
-    evo_epochs: int = 5,
+    evo_epochs: int | Literal["auto"] = 5,
     evo_loop: int = 1,
     eps_start: float = 1.0,
     eps_end: float = 0.1,
@@ -53,6 +53,7 @@ def train(
     time_limit: float | None = None,
     race: int = 0,
     confidence: float | None = None,
+    store_evaluation: bool = False,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
 
@@ -71,7 +72,8 @@ def train(
         swap_channels: images come as [H, W, C].
         n_episodes: episodes of each agent at most.
         max_steps: vector steps of an episode, and longest evaluation episode.
-        evo_epochs: episodes between evaluations.
+        evo_epochs: episodes between evaluations; "auto" evaluates when training has taken as many
+            steps as the evaluation before it.
         evo_loop: evaluation episodes of each sub-environment.
         eps_start: epsilon of the first episode.
         eps_end: lowest epsilon.
@@ -113,6 +115,8 @@ def train(
             an agent's fitness is the mean over its rounds.
         confidence: the run ends when the lower bound of the mean of the 100 episodes, at this level
             (0.9, say), reaches the target; None takes the mean as it is.
+        store_evaluation: agents learn from the transitions of evaluations, too (as in SEARL, Franke
+            et al. 2021).
 
     Returns:
         The population as last evaluated, fittest first, and the fitnesses of each generation.

@@ -45,7 +45,7 @@ def train(
     swap_channels: bool = False,
     n_episodes: int = 2000,
     max_steps: int = 500,
-    evo_epochs: int = 5,
+    evo_epochs: int | Literal["auto"] = 5,
     evo_loop: int = 1,
     target: float | None = 200.0,
     tournament: Any = None,
@@ -105,7 +105,7 @@ def train(
         DatasetError: if the data can't be used, or is of another environment.
         EnvError: if the environment can't be used.
     """
-    settings = Settings.of(locals())
+    settings = Settings.of({**locals(), "store_evaluation": False})
     told = store(dataset, memory, settings.env, swap_channels, all_rows)
     settings.fit_batches(len(memory))
     if verbose:
