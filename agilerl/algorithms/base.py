@@ -26,6 +26,7 @@ from agilerl.algorithms.arrays import (
 )
 from agilerl.algorithms.settings import (
     Setting,
+    flag,
     hyperparameter,
     hyperparameters_of,
     learning_rate,
@@ -376,6 +377,9 @@ class EvolvableAgent(Agent):
         accelerator: must be None.
         seed: of initial weights and exploration.
         max_grad_norm: largest norm of a network's gradient in a step; None is off.
+        averaged_policy: greedy actions (epsilon 0) come from the target network: its weights are a
+            moving average of the policy's, and what an evaluation sees does not hang on the last
+            few learn steps (Polyak and Juditsky 1992).
     """
 
     #: Whether actions are numbers 0..action_dim-1; otherwise they are vectors.
@@ -398,6 +402,7 @@ class EvolvableAgent(Agent):
     _: KW_ONLY
     seed: int | None = None
     max_grad_norm: float | None = setting(None, optional_weight)
+    averaged_policy: bool = setting(False, flag)
 
     def __post_init__(self) -> None:
         """Check the arguments that stay as they are, and build the networks."""

@@ -176,7 +176,7 @@ class DDPG(EvolvableAgent):
 
     def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N, action_dim] of the policy plus noise, within the bounds."""
-        policy = self.policy.infer(states)
+        policy = self.policy.infer(states, target=self.averaged_policy and epsilon == 0)
         noise = self._noise(policy, epsilon) if epsilon > 0 else 0 * policy
         actions: Array = to_array(self._scaled(policy, noise))
         return actions

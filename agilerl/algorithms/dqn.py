@@ -59,7 +59,8 @@ class DQN(EvolvableAgent):
 
     def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N] of highest value; each is random with probability epsilon."""
-        actions: Array = to_array(self.policy.infer(states).argmax(1))
+        averaged = self.averaged_policy and epsilon == 0
+        actions: Array = to_array(self.policy.infer(states, target=averaged).argmax(1))
         if epsilon > 0:
             explore = self.rng.random(len(actions)) < epsilon
             random = self.rng.integers(self.action_dim, size=len(actions))

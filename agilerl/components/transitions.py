@@ -22,6 +22,10 @@ from agilerl.lifeline import beat
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+#: The largest number that the replay buffer can hold.
+LARGEST = float(np.finfo(np.float32).max)
+
+
 class Step(NamedTuple):
     """One vector step; every array has one row for each sub-environment."""
 
@@ -153,10 +157,10 @@ class TransitionStream:
         observation, reward, terminated, truncated, info = result
         observation = self._observe(observation)
         reward = np.array(reward, np.float64)
-        if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
+        if reward.shape != (self.num_envs,) or not (np.abs(reward) <= LARGEST).all():
             raise EnvError(
-                f"reward: expected {self.num_envs} finite numbers, got {reward!r} from"
-                f" {self.env}; fix the environment's step()."
+                f"reward: expected {self.num_envs} finite numbers that float32 can hold, got"
+                f" {reward!r} from {self.env}; fix the environment's step()."
             )
         terminated = self._flags("terminated", terminated)
         truncated = self._flags("truncated", truncated)
@@ -168,7 +172,13 @@ class TransitionStream:
 
     def _flags(self, name: str, flags: Any) -> Array:
         """Return a copy of ``flags`` [N]; nothing is broadcast."""
-        values = np.array(flags, bool)
+        given = np.array(flags)
+        if given.dtype.kind not in "bui" or not np.isin(given, (0, 1)).all():
+            raise EnvError(
+                f"{name}: expected True or False for each sub-environment, got {flags!r} from"
+                f" {self.env}; fix the environment's step()."
+            )
+        values = given.astype(bool)
         if values.shape != (self.num_envs,):
             raise EnvError(
                 f"{name}: expected {self.num_envs} flags, one for each sub-environment, got shape"
@@ -217,11 +227,12 @@ class TransitionStream:
                 f" observation space's), got {states.shape} from {self.env}; fix its reset() and"
                 " step(), or its observation_space."
             )
-        if states.dtype.kind == "f" and not np.isfinite(states).all():
-            row = int(np.argwhere(~np.isfinite(states))[0][0])
+        if states.dtype.kind == "f" and not (np.abs(states) <= LARGEST).all():
+            row = int(np.argwhere(~(np.abs(states) <= LARGEST))[0][0])
             raise EnvError(
-                f"observation: NaN or infinite value in sub-environment {row} of {self.env}:"
-                f" {states[row]!r}; fix the environment, nothing of this step was stored."
+                f"observation: NaN or infinite value (as float32) in sub-environment {row} of"
+                f" {self.env}: {states[row]!r}; fix the environment, nothing of this step was"
+                " stored."
             )
         if self._first_state:
             states = states - self._first_state
@@ -283,6 +294,18 @@ class CountedEnv:
         return getattr(self.env, name)
 
 
+class Played(NamedTuple):
+    """Whole episodes of every sub-environment.
+
+    Attributes:
+        returns: undiscounted, [num_envs, episodes].
+        lengths: in steps, likewise.
+    """
+
+    returns: Array
+    lengths: Array
+
+
 def evaluate(
     act: Callable[[Array], Array],
     env: Any,
@@ -291,7 +314,19 @@ def evaluate(
     swap_channels: bool = False,
     seen: Callable[[Step], object] = lambda step: None,
 ) -> Array:
-    """Return the undiscounted returns [num_envs, episodes] of whole episodes.
+    """Return the undiscounted returns [num_envs, episodes] of whole episodes; see ``play``."""
+    return play(act, env, episodes, max_steps, swap_channels, seen).returns
+
+
+def play(
+    act: Callable[[Array], Array],
+    env: Any,
+    episodes: int,
+    max_steps: int,
+    swap_channels: bool = False,
+    seen: Callable[[Step], object] = lambda step: None,
+) -> Played:
+    """Play whole episodes in every sub-environment.
 
     The first ``episodes`` episodes of *each* sub-environment count, so short episodes are not
     counted more often than long ones.  One that reaches ``max_steps`` is cut, with its return so
@@ -306,12 +341,18 @@ def evaluate(
         seen: is shown every step.
 
     To choose the episodes, call ``env.reset(seed=...)`` first: what follows is then determined.
+
+    Raises:
+        EnvError: if a sub-environment ends episodes without taking a step in between.
     """
     check_int("loop", episodes)
     check_int("max_steps", max_steps)
     stream = TransitionStream(env, swap_channels)
-    returns = np.zeros((stream.num_envs, episodes))
-    counts, lengths = (np.zeros(stream.num_envs, int) for _ in range(2))
+    returns, taken = (
+        np.zeros((stream.num_envs, episodes)),
+        np.zeros((stream.num_envs, episodes), int),
+    )
+    counts, lengths, idle = (np.zeros(stream.num_envs, int) for _ in range(3))
     running = np.zeros(stream.num_envs)
     waiting = np.zeros(stream.num_envs, bool)
     stream.reset()
@@ -322,14 +363,28 @@ def evaluate(
         stream.begin(act(stream.state))
         step = stream.finish()
         seen(step)
+        check_alive(step, idle, stream.env)
         live = step.valid & unfinished & ~waiting
         running[live] += step.reward[live]
         lengths[live] += 1
         cut = live & ~step.ended & (lengths >= max_steps)
         over = np.flatnonzero(live & step.ended | cut)
         returns[over, counts[over]] = running[over]
+        taken[over, counts[over]] = lengths[over]
         counts[over] += 1
         running[over] = 0.0
         lengths[over] = 0
         waiting |= cut
-    return returns
+    return Played(returns, taken)
+
+
+def check_alive(step: Step, idle: Array, env: Any) -> None:
+    """Raise ``EnvError`` if a sub-environment only resets; ``idle`` counts resets running [N]."""
+    idle[step.valid] = 0
+    idle[~step.valid] += 1
+    if (idle > 1).any():
+        raise EnvError(
+            f"terminated: sub-environment {int(idle.argmax())} of {env} says that an episode ended"
+            " in the step that resets it (NEXT_STEP), again and again; fix the environment's"
+            " step(), or its metadata['autoreset_mode']."
+        )

@@ -29,6 +29,13 @@ def from_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return space
 
 
+def flag(name: str, value: Any, env: Any) -> bool:
+    """Return whether an episode ended; raise ``EnvError`` if ``value`` is no single flag."""
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "bui" and value in (0, 1):
+        return bool(value)
+    raise EnvError(f"{name}: expected True or False, got {value!r} from {env}; fix its step().")
+
+
 class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
     """Sub-environments stepped in turn in this process, with SAME_STEP autoreset.
 
@@ -143,6 +150,8 @@ class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
             plain = type(observation) is np.ndarray and observation.dtype is dtype
             if first or not plain or observation.shape != shape:
                 observation = self._check(observation)
+            if type(over) is not bool or type(cut) is not bool:
+                over, cut = flag("terminated", over, env), flag("truncated", cut, env)
             if over or cut:
                 terminated[i], truncated[i] = over, cut
                 last = copy.copy(observation)  # the environment may write its next one into it

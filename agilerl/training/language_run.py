@@ -117,7 +117,7 @@ def train_population(
     state = RunState(list(agents), None, tournament, mutation, config.seed)
     total = -(-train.updates // train.report_every)
     plan = Plan(total, train.eval_every // train.report_every, train.target)
-    own: list[RunObserver] = [Progress(total)] if verbose else []
+    own: list[RunObserver] = [Progress(plan)] if verbose else []
     if config.wandb:
         own.append(WandbLogger("agilerl", asdict(config)))
     with (

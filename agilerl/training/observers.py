@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
-from agilerl.training.run import Generation, RunObserver, RunState, clock
+from agilerl.training.run import Generation, Plan, RunObserver, RunState, clock
 
 LINE_WIDTH = 79
 
@@ -30,40 +31,74 @@ class Progress(RunObserver):
     each generation.
 
     Args:
-        n_episodes: episodes at most.
+        plan: of the run; the time left is that to its nearest limit.
         stream: where to write, by default stderr.
+        exploration: epsilon by episode, if there is one.
     """
 
-    def __init__(self, n_episodes: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stream: TextIO | None = None,
+        exploration: Callable[[int], float] | None = None,
+    ) -> None:
         self.stream = sys.stderr if stream is None else stream
-        self.n_episodes = n_episodes
+        self.plan, self.exploration = plan, exploration
         self.start = time.perf_counter()
+        self.before = (0, 0, 0.0)
         self.last: Generation | None = None
         self.live = self.stream.isatty()
-        self.bar = tqdm(
-            total=n_episodes, file=self.stream, bar_format="{desc}", disable=not self.live
+        self.bar = tqdm(file=self.stream, bar_format="{desc}", disable=not self.live)
+
+    def begin(self, state: RunState) -> None:
+        """Note where the run stands: rates are those since then."""
+        self.before = (state.episode, state.global_steps, state.seconds)
+        self.start = time.perf_counter()
+
+    def left(self, episode: int, global_steps: int) -> float:
+        """Return the seconds until the first limit of the plan, at the rate so far."""
+        plan, elapsed = self.plan, time.perf_counter() - self.start
+        limits = (
+            (plan.n_episodes, self.before[0], episode),
+            (plan.total_steps, self.before[1], global_steps),
+            (plan.time_limit, self.before[2], self.before[2] + elapsed),
         )
+        times = [
+            elapsed * (limit - now) / max(now - before, 1e-9)
+            for limit, before, now in limits
+            if limit is not None
+        ]
+        return max(min(times), 0.0)
 
     def line(self, episode: int, global_steps: int) -> str:
         """Return the progress line."""
-        elapsed = time.perf_counter() - self.start
-        left = clock(elapsed / max(episode, 1) * (self.n_episodes - episode))
-        head = f"ep {episode}/{self.n_episodes}  {short(global_steps)} steps"
+        rate = (global_steps - self.before[1]) / max(time.perf_counter() - self.start, 1e-9)
+        only = self.plan.total_steps is None and self.plan.time_limit is None
+        of = f"/{self.plan.n_episodes}" if only else ""
+        line = f"ep {episode}{of} {short(global_steps)} steps"
+        tail = f"  {short(rate)}/s  left {clock(self.left(episode, global_steps))}"
+        for part in self.parts(episode):
+            if len(line) + len(part) + len(tail) <= LINE_WIDTH:
+                line += part
+        return line[: LINE_WIDTH - len(tail)] + tail
+
+    def parts(self, episode: int) -> list[str]:
+        """Return what there is to say of the population, the most important first."""
         if self.last is None:
-            return f"{head}  first evaluation pending  ETA {left}"[:LINE_WIDTH]
-        best = self.last.best
+            return ["  first evaluation pending"]
+        best, target = self.last.best, self.plan.target
+        goal = "" if target is None else f"/{target:g}"
         mean = sum(self.last.fitnesses) / len(self.last.fitnesses)
-        fitness = f"best {self.last.best_fitness:.1f} mean {mean:.1f}"
-        details = [f"{n} {v:.0e}" for n, v in (("lr", getattr(best, "lr", None)),) if v is not None]
-        details += [f"b{best.batch_size}", *str(getattr(best, "architecture", "")).split()[:1]]
-        tail = f"  ETA {left}"
-        middle = f"{head}  {fitness}  {' '.join(details)}"
-        return middle[: LINE_WIDTH - len(tail)] + tail
+        parts = [f"  best {self.last.best_fitness:.1f}{goal}", f" mean {mean:.1f}"]
+        if self.exploration is not None:
+            parts.append(f"  eps {self.exploration(episode):.2f}")
+        parts += [f"  lr {best.lr:.0e}"] if hasattr(best, "lr") else []
+        parts += [f" b{best.batch_size}"]
+        return parts + [f" {word}" for word in str(getattr(best, "architecture", "")).split()[:1]]
 
     def after_episode(self, state: RunState, ending: bool) -> None:
         """Show that an episode is over."""
         if self.live:
-            self.bar.n = state.episode
             self.bar.set_description_str(self.line(state.episode, state.global_steps))
 
     def __call__(self, generation: Generation) -> None:

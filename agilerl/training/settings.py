@@ -22,6 +22,8 @@ from agilerl.training.observers import Progress
 from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
 
+#: Episodes between checkpoints, where evaluations have no fixed interval.
+CHECKPOINT_EVERY = 10
 NEEDED = ("getAction", "learn", "test", "clone", "index", "scores", "fitness", "steps")
 
 
@@ -184,12 +186,18 @@ class Settings:
         chosen = chosen_executor(self.workers, self.executor, self.env_timeout, len(pop))
         with limited_threads(self.threads), chosen as executor:
             executor.begin(task, pop, memory)
-            observers = self.observers(state, more)
+            observers = self.observers(state, more, plan, getattr(task, "epsilon", None))
             if state.episode:  # it goes on: workers take the buffer that was loaded
                 executor.begin(task, state.population, memory)
             return run(task, state, plan, executor, observers, self.callbacks)
 
-    def observers(self, state: RunState, more: Mapping[str, Any]) -> list[RunObserver]:
+    def observers(
+        self,
+        state: RunState,
+        more: Mapping[str, Any],
+        plan: Plan,
+        exploration: Callable[[int], float] | None,
+    ) -> list[RunObserver]:
         """Return what watches the run; ``state`` is put to where it goes on, if it does."""
         observers: list[RunObserver] = []
         if self.wb:
@@ -197,7 +205,7 @@ class Settings:
         if self.saves:
             observers.append(self.checkpoints(state, {**self.compared(), **more}))
         if self.verbose:
-            observers.append(Progress(self.n_episodes))
+            observers.append(Progress(plan, exploration=exploration))
             if self.seed is None:
                 print(f"seed {state.seed} (none was given; it repeats the run)", file=sys.stderr)
         return observers
@@ -207,7 +215,8 @@ class Settings:
         now = time.strftime("%Y%m%d-%H%M%S")
         name = f"{self.env_name}-{self.algo}-{now}-{state.seed}".replace("/", "-")
         store = CheckpointStore(self.checkpoint_path or Path("runs") / name, self.keep)
-        every = self.evo_epochs if self.checkpoint is None else self.checkpoint
+        auto = CHECKPOINT_EVERY if self.evo_epochs == "auto" else self.evo_epochs
+        every = auto if self.checkpoint is None else self.checkpoint
         return open_checkpoints(store, state, every, self.resume, {**settings, "seed": self.seed})
 
     def compared(self) -> dict[str, Any]:

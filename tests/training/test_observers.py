@@ -18,7 +18,7 @@ from agilerl.training.observers import (
     Progress,
     short,
 )
-from agilerl.training.run import Generation, RunState, clock, describe_ending
+from agilerl.training.run import Generation, Plan, RunState, clock, describe_ending
 from agilerl.utils.utils import makeVectEnvs
 from tests.agents import OwnAgent
 from tests.runs import INF, NAN, run, small_population
@@ -64,7 +64,7 @@ def test_progress_is_at_most_80_columns(terminal: bool) -> None:
         OwnAgent(1),
     ]
     stream = Terminal() if terminal else io.StringIO()
-    progress = Progress(1_000_000, stream)
+    progress = Progress(Plan(1_000_000, 1), stream)
     for best in (0, 1):
         for value in (-123456.7, INF, NAN, 0.0):
             fitnesses = [value, value]
@@ -78,20 +78,40 @@ def test_progress_is_at_most_80_columns(terminal: bool) -> None:
     assert max(len(line) for line in lines) <= 80
 
 
-def test_progress_says_episode_steps_fitness_lr_batch_architecture_and_eta() -> None:
+def test_progress_says_steps_fitness_target_exploration_rate_and_time_left() -> None:
     pop = small_population(2, LR=3e-4, BATCH_SIZE=48)
-    progress = Progress(400, io.StringIO())
+    progress = Progress(Plan(400, 1, 200.0), io.StringIO(), lambda episode: 0.05)
+    progress.begin(RunState([]))
+    progress.start -= 100.0
     progress.last = generation(pop, [1.0, 205.0], episode=100)
     line = progress.line(100, 1_250_000)
-    for part in ("ep 100/400", "1.25M steps", "best 205.0", "mean 103.0", "3e-04", "48", "ETA"):
+    for part in ("ep 100/400", "1.25M steps", "best 205.0/200 mean 103.0", "eps 0.05", "12.5k/s"):
         assert part in line
-    assert pop[0].architecture.split()[0] in line
+    assert line.endswith("left 5:00")  # 100 of 400 episodes in 100 s
+    line = Progress(Plan(4, 1), io.StringIO()).line(0, 0)
+    assert "first evaluation pending" in line
+
+
+def test_progress_says_lr_batch_and_architecture_where_there_is_room() -> None:
+    pop = small_population(1, LR=3e-4, BATCH_SIZE=48)
+    progress = Progress(Plan(4, 1), io.StringIO())
+    progress.last = generation(pop, [1.0], episode=1)
+    assert "lr 3e-04 b48" in progress.line(1, 1)
+    assert pop[0].architecture.split()[0] in progress.line(1, 1)
+
+
+def test_the_time_left_is_that_to_the_nearest_limit() -> None:
+    progress = Progress(Plan(1000, 1, total_steps=200, time_limit=1e6), io.StringIO())
+    progress.begin(RunState([], episode=10, train_steps=100))
+    progress.start -= 30.0  # half of the steps that were left took 30 seconds
+    assert progress.left(11, 150) == pytest.approx(30.0, rel=1e-2)
+    assert progress.left(11, 200) == 0.0
 
 
 def test_a_terminal_has_one_line_that_is_rewritten_and_a_file_one_line_a_generation() -> None:
     pop = small_population(1)
     for stream in (Terminal(), io.StringIO()):
-        progress = Progress(4, stream)
+        progress = Progress(Plan(4, 2), stream)
         for episode in (1, 2, 3, 4):
             progress.after_episode(state_at(episode, 10 * episode), False)
             if episode % 2 == 0:

@@ -1,0 +1,500 @@
+"""One line to begin: ``evolve`` trains a population from a blind start and returns a ``Run``."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gymnasium import spaces
+
+from agilerl import evaluation
+from agilerl.components.make_env import make_env
+from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
+from agilerl.errors import CheckpointError, ConfigError, check_int, check_keys
+from agilerl.hpo.mutation import Mutations
+from agilerl.hpo.selection import TruncationSelection
+from agilerl.seeding import derive
+from agilerl.training.run import Generation
+from agilerl.training.run_folder import (
+    SETTINGS,
+    RunFolder,
+    environment_of,
+    load_elite,
+    read_rows,
+    read_yaml,
+)
+from agilerl.training.train import train
+from agilerl.utils.utils import initialPopulation, makeVectEnvs
+
+#: The start of every run that names nothing: each agent draws its own values.  A range is written
+#: ``{"low": ..., "high": ...}``, as in YAML; ``(low, high)`` is the same.
+INIT_HP: dict[str, Any] = {
+    "POP_SIZE": 4,
+    "LR": {"low": 1e-5, "high": 1e-2},
+    "BATCH_SIZE": {"low": 16, "high": 256},
+    "LEARN_STEP": {"low": 1, "high": 4},
+    "TAU": {"low": 1e-3, "high": 3e-2},
+    "DOUBLE": [True, False],
+    "HUBER": True,
+    "AVERAGED_POLICY": True,
+    "GAMMA": 0.99,
+    "MEMORY_SIZE": 200_000,
+}
+#: Likewise of the networks: each agent draws the width of its hidden layers.
+NET_CONFIG: dict[str, dict[str, Any]] = {
+    "mlp": {"arch": "mlp", "h_size": {"layers": 2, "units": {"low": 32, "high": 128}}},
+    "cnn": {"arch": "cnn", "h_size": {"layers": 1, "units": {"low": 64, "high": 256}}},
+}
+#: Relative probabilities of mutations, with the README's names.
+MUTATION_PARAMS: dict[str, Any] = {
+    "NO_MUT": 0.0,
+    "ARCH_MUT": 0.2,
+    "NEW_LAYER": 0.2,
+    "PARAMS_MUT": 0.0,
+    "ACT_MUT": 0.0,
+    "RL_HP_MUT": 0.8,
+    "RL_HP_SELECTION": ["lr", "batch_size", "learn_step", "tau"],
+    "MUT_SD": 0.1,
+    "RESAMPLE": 0.25,
+}
+#: How a run goes on: vector steps of an episode, sub-environments to train and to evaluate in,
+#: evaluations between selections, rounds of a race, and exploration.
+SCHEDULE: dict[str, Any] = {
+    "max_steps": 500,
+    "evo_epochs": "auto",
+    "select_every": 3,
+    "race": 2,
+    "eps_start": 1.0,
+    "eps_end": 0.05,
+    "eps_decay": 0.7,
+}
+TRAIN_ENVS, EVAL_ENVS = 1, 2
+#: Share of a population's places whose agents are replaced at a selection.
+FRACTION = 0.25
+#: The target must be reached by the lower bound of the mean at this level.
+CONFIDENCE = 0.9
+#: Share of a budget that training may take: the rest is for the evaluation at the end.
+TRAINING_SHARE = 0.93
+#: Evaluations that a budget should hold at least.
+EVALUATIONS = 8
+#: Seconds where nothing was said.
+DEFAULT_BUDGET = 600.0
+#: Keys of INIT_HP that ``evolve`` has arguments or rules for.
+NOT_HERE = ("ENV_NAME", "ALGO", "EPISODES", "TARGET_SCORE", "TOURN_SIZE", "ELITISM", "EVO_EPOCHS")
+
+
+@dataclass
+class Run:
+    """A run that has ended, and what it left in its folder.
+
+    Attributes:
+        path: the folder; see ``agilerl.training.run_folder``.
+        elite: the best agent that ever was.
+        population: as last evaluated, fittest first.
+        history: one row for each agent and evaluation, a list of dicts.
+        solved: whether the target was reached, and confirmed on 100 fresh episodes.
+        global_steps: environment steps of all agents, evaluation included.
+        evaluation: of the elite over 100 fresh episodes.
+        env: the environment as it was given.
+    """
+
+    path: Path
+    elite: Any
+    population: list[Any]
+    history: list[dict[str, Any]]
+    solved: bool
+    global_steps: int
+    evaluation: evaluation.Evaluation
+    env: Any = field(repr=False)
+
+    def evaluate(self, episodes: int = 100, seed: int | None = None) -> evaluation.Evaluation:
+        """Return what the elite's episodes give; see ``agilerl.evaluate``."""
+        return evaluation.evaluate(self.elite, self.env, episodes, seed)
+
+    def resume(self, **limits: Any) -> Run:
+        """Go on with the run; see ``resume``."""
+        return resume(self.path, env=self.env, **limits)
+
+    def report(self) -> Path:
+        """Write ``report.html`` and return its path; see ``agilerl.training.report``."""
+        from agilerl.training.report import write_report
+
+        return write_report(self.path)
+
+    def retrain(self, seeds: int = 5, **options: Any) -> Any:
+        """Train single agents along the elite's schedule; see ``agilerl.training.retrain``."""
+        from agilerl.training.retrain import retrain
+
+        return retrain(self.path, seeds, env=self.env, **options)
+
+    def play(self, path: str | Path | None = None, **options: Any) -> Path:
+        """Film an episode of the elite; see ``agilerl.training.film``."""
+        from agilerl.training.film import film
+
+        return film(self.path, path, env=self.env, agent=self.elite, **options)
+
+
+def evolve(
+    env: Any,
+    algo: str | None = None,
+    *,
+    budget: str | float | None = None,
+    steps: int | None = None,
+    target: float | None = None,
+    seed: int | None = None,
+    workers: int | Literal["auto"] = "auto",
+    out: str | Path = "runs",
+    init_hp: Mapping[str, Any] | None = None,
+    net_config: Mapping[str, Any] | None = None,
+    mutation_params: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    verbose: bool = True,
+    callbacks: Sequence[Callable[[Generation], Any]] = (),
+) -> Run:
+    """Train a population from a blind start, and return what it found.
+
+    Every agent draws its learning rate, batch size and so on from ranges (``INIT_HP``,
+    ``NET_CONFIG``); the worst quarter is replaced by mutated children of the best now and then.
+    Each default holds for every environment; none is known by name.  With neither ``budget``,
+    ``steps`` nor ``target`` a run lasts until the environment's reward threshold is reached, and 10
+    minutes at most.
+
+    Args:
+        env: a gymnasium id, or a class or function that makes an environment.
+        algo: "DQN", "DDPG" or "TD3"; by default DQN for discrete and DDPG for continuous actions.
+        budget: wall time until this returns: "90s", "10min", "2h", or seconds.
+        steps: the run ends when all agents have taken so many steps, evaluation included.
+        target: the run ends when the lower 90 % bound of the best agent's mean return over 100
+            fresh episodes reaches it.
+        seed: of everything that is drawn; None draws one, and notes it.
+        workers: processes to train in; "auto" takes the cores that are there.
+        out: folder of run folders.
+        init_hp: keys of the README's INIT_HP, in place of the defaults; ranges are fine.
+        net_config: shape of the networks, in place of the default.
+        mutation_params: keys of the README's MUTATION_PARAMS, in place of the defaults.
+        resume: go on with the newest run of this environment in ``out``.
+        verbose: show progress on stderr.
+        callbacks: each is called with every ``Generation``; one that returns True ends the run.
+
+    Raises:
+        ConfigError: on arguments that can't be used.
+        EnvError: if the environment can't be used; ``agilerl.check_env`` says more.
+    """
+    if resume:
+        limits = {"budget": budget, "steps": steps, "target": target, "workers": workers}
+        path = newest(out, name_of(env))
+        return continued(path, env, limits, verbose, callbacks)
+    settings = settings_of(env, algo, init_hp, net_config, mutation_params)
+    settings["seed"] = secrets.randbelow(2**31) if seed is None else check_int("seed", seed, 0)
+    if budget is steps is target is None:
+        budget, target = DEFAULT_BUDGET, settings["reward_threshold"]
+    settings |= {"target": target, "steps": steps}
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{settings['env']}-{settings['algo']}-{stamp}-{settings['seed']}"
+    path = Path(out) / re.sub(r"[^\w.-]+", "-", name)
+    limit = None if budget is None else seconds_of(budget)
+    return trained(env, settings, path, limit, workers, False, verbose, callbacks)
+
+
+def resume(
+    path: str | Path,
+    *,
+    env: Any = None,
+    budget: str | float | None = None,
+    steps: int | None = None,
+    target: float | None = None,
+    workers: int | Literal["auto"] = "auto",
+    verbose: bool = True,
+    callbacks: Sequence[Callable[[Generation], Any]] = (),
+) -> Run:
+    """Go on with a run, as if it had never been stopped.
+
+    Args:
+        path: folder of the run.
+        env: the class or function that made its environment, where that was no id.
+        budget: wall time from now on; see ``evolve``.
+        steps: of the whole run, earlier ones included.
+        target: by default that of the run.
+        workers: may be others than before.
+        verbose: show progress on stderr.
+        callbacks: as in ``evolve``; they see new generations only.
+
+    Raises:
+        CheckpointError: if there is no such run, or it can't be read.
+    """
+    given = environment_of(path) if env is None else env
+    limits = {"budget": budget, "steps": steps, "target": target, "workers": workers}
+    return continued(Path(path), given, limits, verbose, callbacks)
+
+
+def continued(
+    path: Path,
+    env: Any,
+    limits: Mapping[str, Any],
+    verbose: bool,
+    callbacks: Sequence[Callable[[Generation], Any]],
+) -> Run:
+    """Go on with the run in ``path``, with other limits where they are given."""
+    settings = read_yaml(path, SETTINGS)
+    settings.pop("versions", None)
+    missing = {"env", "algo", "seed", "init_hp", "net_config", "mutation_params"} - set(settings)
+    if missing:
+        raise CheckpointError(
+            f"{path / SETTINGS}: no {', '.join(sorted(missing))}; only a run that evolve() or"
+            " `agilerl train` began can go on here."
+        )
+    for name in ("steps", "target"):
+        if limits[name] is not None:
+            settings[name] = limits[name]
+    budget, limit = limits["budget"], None
+    if budget is None and settings.get("steps") is None:
+        budget = DEFAULT_BUDGET
+    if budget is not None:
+        rows = read_rows(path) if (path / "history.jsonl").exists() else []
+        limit = seconds_of(budget) + (rows[-1]["seconds"] if rows else 0.0)
+    return trained(env, settings, path, limit, limits["workers"], True, verbose, callbacks)
+
+
+def trained(
+    env: Any,
+    settings: Mapping[str, Any],
+    path: Path,
+    limit: float | None,
+    workers: int | Literal["auto"],
+    going_on: bool,
+    verbose: bool,
+    callbacks: Sequence[Callable[[Generation], Any]],
+) -> Run:
+    """Train with these settings in the folder ``path``, and return the run."""
+    seed, hp = settings["seed"], settings["init_hp"]
+    vector = makeVectEnvs(env, num_envs=TRAIN_ENVS, seed=seed)
+    eval_env = makeVectEnvs(env, num_envs=EVAL_ENVS, seed=seed)
+    shape = agent_shape(vector)
+    count = hp["POP_SIZE"]
+    folder = RunFolder(path, settings)
+    last: list[Generation] = []
+    try:
+        population, _ = train(
+            env=vector,
+            env_name=settings["env"],
+            algo=settings["algo"],
+            pop=initialPopulation(
+                settings["algo"],
+                **shape.arguments,
+                net_config=settings["net_config"],
+                INIT_HP=hp,
+                population_size=count,
+                seed=seed,
+            ),
+            memory=ReplayBuffer(
+                shape.arguments["action_dim"],
+                hp["MEMORY_SIZE"],
+                ["state", "action", "reward", "next_state", "done"],
+                seed=seed,
+                next_state_is_next_row=settings["net_config"]["arch"] == "cnn",
+            ),
+            swap_channels=shape.channels_last,
+            n_episodes=10**9,
+            **settings["schedule"],
+            target=settings["target"],
+            total_steps=settings["steps"],
+            time_limit=None if limit is None else TRAINING_SHARE * limit,
+            confidence=CONFIDENCE,
+            store_evaluation=True,
+            tournament=TruncationSelection(count, FRACTION, seed=seed) if count > 1 else None,
+            mutation=mutations_of(settings, seed) if count > 1 else None,
+            checkpoint=10,
+            checkpoint_path=path,
+            resume="auto" if going_on else False,
+            seed=seed,
+            callbacks=[folder, lambda generation: last.append(generation), *callbacks],
+            eval_env=eval_env,
+            eval_max_steps=settings["eval_max_steps"],
+            workers=workers,
+            verbose=verbose,
+        )
+    finally:
+        vector.close()
+        eval_env.close()
+    return ended(env, settings, folder, population, last)
+
+
+def ended(
+    env: Any,
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    population: list[Any],
+    last: Sequence[Generation],
+) -> Run:
+    """Evaluate the elite on fresh episodes, complete the folder, and return the run."""
+    elite = last[-1].best_ever if last else load_elite(folder.path)
+    elite = population[0] if elite is None else elite
+    found = evaluation.evaluate(elite, env, seed=derive(settings["seed"], "elite"))
+    if last:
+        folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
+        folder.close(settings["target"])
+    rows = folder.rows if last and folder.rows else read_rows(folder.path)
+    return Run(
+        path=folder.path,
+        elite=elite,
+        population=population,
+        history=rows,
+        solved=bool(last) and last[-1].solved,
+        global_steps=int(rows[-1]["global_steps"]) if rows else 0,
+        evaluation=found,
+        env=env,
+    )
+
+
+# --------------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class AgentShape:
+    """What an environment asks of an agent.
+
+    Attributes:
+        arguments: ``state_dim``, ``action_dim`` and ``one_hot``, for ``initialPopulation``.
+        algo: the algorithm for its actions.
+        arch: the kind of network for its observations.
+        channels_last: images come as [H, W, C].
+    """
+
+    arguments: dict[str, Any]
+    algo: str
+    arch: str
+    channels_last: bool
+
+
+def agent_shape(env: Any) -> AgentShape:
+    """Return what a vector environment asks of an agent; raise ``EnvError`` if it can't be used."""
+    observation, action = single_spaces(env)
+    check_observation_space(observation)
+    check_action_space(action)
+    one_hot = isinstance(observation, spaces.Discrete)
+    shape: Any = int(observation.n) if one_hot else observation.shape  # type: ignore[attr-defined]
+    images = not one_hot and len(shape) == 3
+    channels_last = images and shape[2] < shape[0]
+    if channels_last:
+        shape = (shape[2], shape[0], shape[1])
+    discrete = isinstance(action, spaces.Discrete)
+    width = int(action.n) if discrete else action.shape[0]  # type: ignore[attr-defined, index]
+    return AgentShape(
+        {"state_dim": shape, "action_dim": width, "one_hot": one_hot},
+        "DQN" if discrete else "DDPG",
+        "cnn" if images else "mlp",
+        channels_last,
+    )
+
+
+def settings_of(
+    env: Any,
+    algo: str | None,
+    init_hp: Mapping[str, Any] | None,
+    net_config: Mapping[str, Any] | None,
+    mutation_params: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the settings of a run as plain values: what ``settings.yaml`` holds."""
+    if hasattr(env, "step") and not isinstance(env, type):
+        raise ConfigError(
+            "env: expected a gymnasium id, or a class or function that makes an environment (a run"
+            f" needs several); got an instance of {type(env).__name__}, pass the class."
+        )
+    vector = makeVectEnvs(env, num_envs=1)
+    try:
+        shape = agent_shape(vector)
+        spec = getattr(vector, "spec", None)
+    finally:
+        vector.close()
+    check_keys("mutation_params", mutation_params or {}, (*MUTATION_PARAMS, "RAND_SEED"))
+    for key in NOT_HERE:
+        if key in (init_hp or {}):
+            raise ConfigError(
+                f"init_hp: {key!r} is for loops of one's own; evolve() has arguments for the"
+                " environment, the algorithm and the limits, and selects by truncation."
+            )
+    return plain_ranges(
+        {
+            "env": name_of(env),
+            "algo": algo or shape.algo,
+            "reward_threshold": getattr(spec, "reward_threshold", None),
+            "eval_max_steps": getattr(spec, "max_episode_steps", None) or evaluation.LONGEST,
+            "init_hp": {**INIT_HP, **(init_hp or {})},
+            "net_config": dict(net_config or NET_CONFIG[shape.arch]),
+            "mutation_params": {**MUTATION_PARAMS, **(mutation_params or {})},
+            "schedule": SCHEDULE,
+        }
+    )
+
+
+def plain_ranges(value: Any) -> Any:
+    """Return settings with every pair ``(low, high)`` as a dict, as YAML writes a range."""
+    if isinstance(value, Mapping):
+        return {key: plain_ranges(item) for key, item in value.items()}
+    if isinstance(value, tuple) and len(value) == 2:
+        return {"low": value[0], "high": value[1]}
+    return value
+
+
+def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
+    """Return the mutations of a run; they move within the ranges of its start."""
+    given, hp = settings["mutation_params"], settings["init_hp"]
+    names = list(given["RL_HP_SELECTION"])
+    ranges = {name: hp[name.upper()] for name in names}
+    return Mutations(
+        algo=settings["algo"],
+        no_mutation=given["NO_MUT"],
+        architecture=given["ARCH_MUT"],
+        new_layer_prob=given["NEW_LAYER"],
+        parameters=given["PARAMS_MUT"],
+        activation=given["ACT_MUT"],
+        rl_hp=given["RL_HP_MUT"],
+        rl_hp_selection=names,
+        mutation_sd=given["MUT_SD"],
+        arch=settings["net_config"]["arch"],
+        rand_seed=given.get("RAND_SEED", seed),
+        ranges={name: value for name, value in ranges.items() if isinstance(value, Mapping)},
+        resample=given["RESAMPLE"],
+    )
+
+
+def name_of(env: Any) -> str:
+    """Return the id of an environment, or the name of what makes it."""
+    if not isinstance(env, str):
+        return str(getattr(env, "__qualname__", type(env).__name__))
+    made = make_env(env)  # the id of today, where the one that was given has retired
+    try:
+        return made.spec.id if made.spec is not None else env
+    finally:
+        made.close()
+
+
+def seconds_of(budget: str | float) -> float:
+    """Return a duration, "90s", "10min", "2h" or a number of seconds, in seconds."""
+    units = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", str(budget).lower())
+    if match is None or match[2] not in units or float(match[1]) <= 0:
+        raise ConfigError(
+            f"budget: expected a duration like '90s', '10min' or '2h', or seconds; got {budget!r}."
+        )
+    return float(match[1]) * units[match[2]]
+
+
+def newest(out: str | Path, env: str) -> Path:
+    """Return the folder of the newest run of an environment; raise if there is none."""
+    found = [
+        path.parent
+        for path in Path(out).glob(f"*/{SETTINGS}")
+        if read_yaml(path.parent, SETTINGS).get("env") == env
+    ]
+    if not found:
+        raise CheckpointError(
+            f"resume: no run of {env} in {Path(out)}/; leave resume=False to begin one."
+        )
+    return max(found, key=lambda path: (path / SETTINGS).stat().st_mtime)

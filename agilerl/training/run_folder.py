@@ -1,0 +1,249 @@
+"""The folder of one run: what was set, what happened, and the best agent.
+
+settings.yaml    what repeats the run
+history.jsonl    one row for each agent and evaluation (history.csv has the same)
+fitness.png      the fitness of the population
+elite/           the best agent that ever was (agent.pt), and what it is (elite.yaml)
+checkpoints/     where the run goes on from, if it saves any
+report.html      see ``training.report``
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agilerl import __version__, checkpoint
+from agilerl.algorithms import AGENTS
+from agilerl.checkpoint import write_bytes
+from agilerl.errors import CheckpointError
+from agilerl.training.history import Row, lineage
+from agilerl.training.pictures import fitness_history, save_or_show
+from agilerl.training.run import Generation
+
+SETTINGS, HISTORY, TABLE, PICTURE = "settings.yaml", "history.jsonl", "history.csv", "fitness.png"
+ELITE, SUMMARY = "elite/agent.pt", "elite/elite.yaml"
+
+
+class RunFolder:
+    """Writes the folder of a run; a callback of ``train()``, called with every generation.
+
+    Where a run goes on, its history goes on too, without a row twice.
+
+    Args:
+        path: of the folder; it is made.
+        settings: of the run, plain values; "env" is the environment's id, or its name.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.settings = dict(settings)
+        self.rows: list[Row] | None = None
+        self.best_ever: Any = None
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_yaml(self.path / SETTINGS, {**self.settings, "versions": versions()})
+
+    def __call__(self, generation: Generation) -> None:
+        """Add the rows of a generation, and save the best agent if there is a new one."""
+        if self.rows is None:
+            earlier = read_rows(self.path) if generation.number else []
+            self.rows = [row for row in earlier if row["generation"] < generation.number]
+            write_rows(self.path, self.rows, "w")
+        self.rows += generation.rows
+        write_rows(self.path, generation.rows, "a")
+        if generation.best_ever is not None and generation.best_ever is not self.best_ever:
+            self.best_ever = generation.best_ever
+            self.save_elite()
+
+    def save_elite(self, evaluation: Mapping[str, Any] | None = None) -> None:
+        """Write the best agent, and what it is; ``evaluation`` says how it did afterwards."""
+        agent, rows = self.best_ever, self.rows or []
+        agent.saveCheckpoint(self.path / ELITE)
+        settings = {k: plain(v) for k, v in agent.settings().items() if v is not None}
+        shape = {"state_dim": settings.pop("state_dim"), "action_dim": settings.pop("action_dim")}
+        bounds = {k: settings.pop(k) for k in ("min_action", "max_action") if k in settings}
+        summary = {
+            "env": self.settings.get("env"),
+            "fitness": plain(agent.fitness[-1]) if agent.fitness else None,
+            "evaluation": dict(evaluation) if evaluation else None,
+            "architecture": agent.architecture,
+            "hyperparameters": {k: plain(v) for k, v in agent.hyperparameters.items()},
+            "initialPopulation": {
+                "algo": agent.algo,
+                **shape,
+                "one_hot": settings.pop("one_hot"),
+                "net_config": evolved_config(agent, settings.pop("net_config")),
+                "INIT_HP": {name.upper(): value for name, value in settings.items()},
+                **bounds,
+            },
+            "schedule": schedule(rows, agent),
+            "run": self.settings,
+            "versions": versions(),
+        }
+        write_yaml(self.path / SUMMARY, summary)
+
+    def close(self, target: float | None = None) -> None:
+        """Draw the picture of the run, if anything was evaluated."""
+        if self.rows:
+            title = f"{self.settings.get('algo', '')} on {self.settings.get('env', '')}"
+            save_or_show(fitness_history(self.rows, title, target), self.path / PICTURE)
+
+
+def evolved_config(agent: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the net_config of which a new agent has the shape that this one has now."""
+    shape = agent.actor.init_dict
+    names = {
+        "h_size": "hidden_size",
+        "c_size": "channel_size",
+        "k_size": "kernel_size",
+        "s_size": "stride_size",
+        "activation": "activation",
+    }
+    now = {key: shape[name] for key, name in names.items() if name in shape}
+    return plain({**config, **now})  # type: ignore[no-any-return]
+
+
+def schedule(rows: Sequence[Row], agent: Any) -> list[dict[str, Any]]:
+    """Return what the settings of an agent and its ancestors were, from which step on.
+
+    ``global_steps`` are those of the evaluation before which a setting came into force.
+    """
+    own = [row for row in rows if row["index"] == agent.index]
+    if not own:
+        return []
+    names = [*agent.hyperparameters, "architecture"]
+    points: list[dict[str, Any]] = []
+    before = 0
+    for row in lineage(rows, own[-1]):
+        settings = {name: plain(row[name]) for name in names if name in row}
+        if not points or any(points[-1][name] != value for name, value in settings.items()):
+            points.append({"global_steps": before, "steps": row["steps"], **settings})
+        before = row["global_steps"]
+    return points
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what numbers depend on."""
+    import gymnasium
+    import numpy
+    import torch
+
+    return {
+        "agilerl": __version__,
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "gymnasium": gymnasium.__version__,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a value that YAML and JSON can hold; floats keep nine digits."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    return value if isinstance(value, int | str | bool | None) else str(value)
+
+
+def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    """Write plain values, all at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, yaml.safe_dump(plain(value), sort_keys=False).encode())
+
+
+def write_rows(path: Path, rows: Sequence[Row], mode: str) -> None:
+    """Write rows of the history as JSON lines and as a table."""
+    with (path / HISTORY).open(mode) as lines:
+        lines.writelines(json.dumps({k: as_json(v) for k, v in row.items()}) + "\n" for row in rows)
+    if mode == "w" and not rows:
+        (path / TABLE).unlink(missing_ok=True)
+        return
+    new = mode == "w" or not (path / TABLE).exists()
+    with (path / TABLE).open("w" if new else "a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def as_json(value: Any) -> Any:
+    """Return what stands for a value in JSON, which knows no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Return the history of a run folder; a fitness that was not finite is -inf.
+
+    Raises:
+        CheckpointError: if it is not there, or malformed.
+    """
+    file = Path(path) / HISTORY
+    try:
+        rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        for row in rows:
+            row["fitness"] = float("-inf") if row["fitness"] is None else float(row["fitness"])
+            int(row["generation"]), int(row["global_steps"]), int(row["index"])
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no {HISTORY} there; give the folder of a run, runs/NAME."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: not the history of a run ({error!r}).") from error
+    return rows
+
+
+def read_yaml(path: str | Path, name: str) -> dict[str, Any]:
+    """Return ``settings.yaml`` or ``elite/elite.yaml`` of a run folder.
+
+    Raises:
+        CheckpointError: if it is not there, or malformed.
+    """
+    file = Path(path) / name
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{file}: can't be read ({type(error).__name__}); give the folder of a run that has"
+            " evaluated its agents."
+        ) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file}: not the file of a run.")
+    return found
+
+
+def load_elite(path: str | Path) -> Any:
+    """Return the best agent of a run folder.
+
+    Raises:
+        CheckpointError: if there is none, or it can't be read.
+    """
+    file = Path(path) / ELITE
+    if not file.exists():
+        raise CheckpointError(f"{file}: no agent there yet; give the folder of a run, runs/NAME.")
+    algo = checkpoint.load(file).get("algo")
+    if algo not in AGENTS:
+        raise CheckpointError(f"{file}: a checkpoint of {algo!r}, expected one of {list(AGENTS)}.")
+    return AGENTS[algo].load(file)
+
+
+def environment_of(path: str | Path, trusted: bool = False) -> str:
+    """Return the id of the environment that a run was made in.
+
+    Raises:
+        CheckpointError: if it names a module, which would be imported: say ``trusted`` for that.
+    """
+    name = read_yaml(path, SETTINGS).get("env")
+    if not isinstance(name, str) or (":" in name and not trusted):
+        raise CheckpointError(
+            f"{Path(path) / SETTINGS}: the environment {name!r} would import a module; pass the"
+            " environment yourself if you trust that file."
+        )
+    return name
