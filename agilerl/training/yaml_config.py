@@ -20,7 +20,7 @@ T = TypeVar("T")
 MAX_CHARACTERS = 2**20
 
 #: What reading YAML of any content may raise (a date such as 2001-99-99 is a ``ValueError``).
-_UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
+UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
 
 
 class _Loader(yaml.SafeLoader):
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse(text: str) -> Any:
-    """Return the value of a YAML text; raise one of ``_UNREADABLE`` if there is none."""
+    """Return the value of a YAML text; raise one of ``UNREADABLE`` if there is none."""
     return yaml.load(text, _Loader)
 
 
@@ -56,7 +56,7 @@ def read_config(cls: type[T], path: str | Path | None, overrides: Sequence[str] 
             if len(text) > MAX_CHARACTERS:
                 raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
             loaded = parse(text)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"{path}: expected a YAML file; it can't be read ({error})."
             ) from error
@@ -81,7 +81,7 @@ def put(values: dict[str, Any], override: str) -> None:
         values = inner
     try:
         values[name] = parse(text)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{override!r}: the value is not YAML ({error}).") from error
 
 

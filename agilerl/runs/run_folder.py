@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from agilerl.errors import CheckpointError
 from agilerl.training.history import Row, lineage
 from agilerl.training.pictures import fitness_history, save_or_show
 from agilerl.training.run import Generation
+from agilerl.training.yaml_config import UNREADABLE, parse
 
 SETTINGS, HISTORY, TABLE, PICTURE = "settings.yaml", "history.jsonl", "history.csv", "fitness.png"
 ELITE, SUMMARY = "elite/agent.pt", "elite/elite.yaml"
@@ -110,21 +112,23 @@ def evolved_config(agent: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schedule(rows: Sequence[Row], agent: Any) -> list[dict[str, Any]]:
-    """Return what the settings of an agent and its ancestors were, from which step on.
+    """Return what the settings of an agent and its ancestors were, from when on.
 
-    ``global_steps`` are those of the evaluation before which a setting came into force.
+    Each point has the steps of the whole run and of the agent itself at which its settings came
+    into force, and the edit that its network took there, if it did.
     """
     own = [row for row in rows if row["index"] == agent.index]
     if not own:
         return []
     names = [*agent.hyperparameters, "architecture"]
     points: list[dict[str, Any]] = []
-    before = 0
+    at = {"episode": 0, "global_steps": 0, "steps": 0}
     for row in lineage(rows, own[-1]):
         settings = {name: plain(row[name]) for name in names if name in row}
         if not points or any(points[-1][name] != value for name, value in settings.items()):
-            points.append({"global_steps": before, "steps": row["steps"], **settings})
-        before = row["global_steps"]
+            edit = points and re.fullmatch(r"\w+\(.*\)", str(row["mutation"]))
+            points.append({**at, **settings, "edit": row["mutation"] if edit else None})
+        at = {name: row[name] for name in at}
     return points
 
 
@@ -208,8 +212,8 @@ def read_yaml(path: str | Path, name: str) -> dict[str, Any]:
     """
     file = Path(path) / name
     try:
-        found = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        found = parse(file.read_text("utf-8"))
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{file}: can't be read ({type(error).__name__}); give the folder of a run that has"
             " evaluated its agents."

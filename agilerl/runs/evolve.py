@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from gymnasium import spaces
 
-from agilerl import evaluation
+from agilerl.runs.evaluation import LONGEST, Evaluation
+from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.components.make_env import make_env
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
@@ -21,7 +22,7 @@ from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.selection import TruncationSelection
 from agilerl.seeding import derive
 from agilerl.training.run import Generation
-from agilerl.training.run_folder import (
+from agilerl.runs.run_folder import (
     SETTINGS,
     RunFolder,
     environment_of,
@@ -94,7 +95,7 @@ class Run:
     """A run that has ended, and what it left in its folder.
 
     Attributes:
-        path: the folder; see ``agilerl.training.run_folder``.
+        path: the folder; see ``agilerl.runs.run_folder``.
         elite: the best agent that ever was.
         population: as last evaluated, fittest first.
         history: one row for each agent and evaluation, a list of dicts.
@@ -110,32 +111,32 @@ class Run:
     history: list[dict[str, Any]]
     solved: bool
     global_steps: int
-    evaluation: evaluation.Evaluation
+    evaluation: Evaluation
     env: Any = field(repr=False)
 
-    def evaluate(self, episodes: int = 100, seed: int | None = None) -> evaluation.Evaluation:
+    def evaluate(self, episodes: int = 100, seed: int | None = None) -> Evaluation:
         """Return what the elite's episodes give; see ``agilerl.evaluate``."""
-        return evaluation.evaluate(self.elite, self.env, episodes, seed)
+        return evaluate_agent(self.elite, self.env, episodes, seed)
 
     def resume(self, **limits: Any) -> Run:
         """Go on with the run; see ``resume``."""
         return resume(self.path, env=self.env, **limits)
 
     def report(self) -> Path:
-        """Write ``report.html`` and return its path; see ``agilerl.training.report``."""
-        from agilerl.training.report import write_report
+        """Write ``report.html`` and return its path; see ``agilerl.runs.report``."""
+        from agilerl.runs.report import write_report
 
         return write_report(self.path)
 
     def retrain(self, seeds: int = 5, **options: Any) -> Any:
-        """Train single agents along the elite's schedule; see ``agilerl.training.retrain``."""
-        from agilerl.training.retrain import retrain
+        """Train single agents along the elite's schedule; see ``agilerl.runs.retrain``."""
+        from agilerl.runs.retrain import retrain
 
         return retrain(self.path, seeds, env=self.env, **options)
 
     def play(self, path: str | Path | None = None, **options: Any) -> Path:
-        """Film an episode of the elite; see ``agilerl.training.film``."""
-        from agilerl.training.film import film
+        """Film an episode of the elite; see ``agilerl.runs.film``."""
+        from agilerl.runs.film import film
 
         return film(self.path, path, env=self.env, agent=self.elite, **options)
 
@@ -335,7 +336,7 @@ def ended(
     """Evaluate the elite on fresh episodes, complete the folder, and return the run."""
     elite = last[-1].best_ever if last else load_elite(folder.path)
     elite = population[0] if elite is None else elite
-    found = evaluation.evaluate(elite, env, seed=derive(settings["seed"], "elite"))
+    found = evaluate_agent(elite, env, seed=derive(settings["seed"], "elite"))
     if last:
         folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
         folder.close(settings["target"])
@@ -419,18 +420,19 @@ def settings_of(
                 f"init_hp: {key!r} is for loops of one's own; evolve() has arguments for the"
                 " environment, the algorithm and the limits, and selects by truncation."
             )
-    return plain_ranges(
+    settings: dict[str, Any] = plain_ranges(
         {
             "env": name_of(env),
             "algo": algo or shape.algo,
             "reward_threshold": getattr(spec, "reward_threshold", None),
-            "eval_max_steps": getattr(spec, "max_episode_steps", None) or evaluation.LONGEST,
+            "eval_max_steps": getattr(spec, "max_episode_steps", None) or LONGEST,
             "init_hp": {**INIT_HP, **(init_hp or {})},
             "net_config": dict(net_config or NET_CONFIG[shape.arch]),
             "mutation_params": {**MUTATION_PARAMS, **(mutation_params or {})},
             "schedule": SCHEDULE,
         }
     )
+    return settings
 
 
 def plain_ranges(value: Any) -> Any:
@@ -446,7 +448,7 @@ def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
     """Return the mutations of a run; they move within the ranges of its start."""
     given, hp = settings["mutation_params"], settings["init_hp"]
     names = list(given["RL_HP_SELECTION"])
-    ranges = {name: hp[name.upper()] for name in names}
+    ranges: dict[str, Any] = {name: hp.get(name.upper()) for name in names}
     return Mutations(
         algo=settings["algo"],
         no_mutation=given["NO_MUT"],

@@ -129,7 +129,8 @@ def load_agent(path: str | os.PathLike[str]) -> Any:
 
 def channels_last(agent: Any, space: Any) -> bool:
     """Return whether images come as [H, W, C] to an agent that reads [C, H, W]."""
-    shape, own = space.shape or (), tuple(getattr(agent, "observation_shape", ()))
+    shape: tuple[int, ...] = tuple(space.shape or ())
+    own = tuple(getattr(agent, "observation_shape", ()))
     return len(shape) == 3 and own != shape and own == (shape[2], *shape[:2])
 
 
