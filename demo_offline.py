@@ -2,30 +2,33 @@
 
     python demo_offline.py                      CQN agents on random CartPole data
     python demo_offline.py --env Pendulum-v1    DDPG agents, chosen by the kind of action
+    python demo_offline.py --resume runs/NAME   go on with a run
 
 Data that is not there is recorded first. At the end ``runs/NAME/`` holds the training curve, the
-history and the elite.
+history and the best agent; ``agilerl report runs/NAME`` shows what evolution did.
 """
 
 from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from gymnasium import spaces
-
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.data.collect import mean_return, record
+from agilerl.components.spaces import agent_shape
+from agilerl.data.collect import record
 from agilerl.data.offline_dataset import OfflineDataset
 from agilerl.errors import AgileRLError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
+from agilerl.runs.evaluation import evaluate
+from agilerl.runs.run_folder import SETTINGS, RunFolder, load_elite, read_yaml
 from agilerl.seeding import derive
-from agilerl.training.report import RunFolder
+from agilerl.signals import exit_code
 from agilerl.training.train_offline import train
 from agilerl.utils.utils import initialPopulation, makeVectEnvs, printHyperparams
 
@@ -68,6 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="one integer reproduces the run")
     parser.add_argument("--pop-size", type=int, default=6, help="number of agents (%(default)s)")
     parser.add_argument("--out", default="runs", help="folder of run folders (%(default)s)")
+    parser.add_argument("--resume", metavar="RUN", help="folder of a run to go on with")
     parser.add_argument("--wandb", action="store_true", help="log to Weights & Biases")
     return parser.parse_args(arguments)
 
@@ -85,35 +89,28 @@ def find_data(env_name: str, path: str | None) -> Path:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Train, write the run folder, say what was found, and return its summary."""
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    if options.resume is not None:
+        earlier = read_yaml(options.resume, SETTINGS)
+        seed, options.env = earlier["seed"], earlier["env"]
     env = makeVectEnvs(options.env, num_envs=EVAL_ENVS, seed=seed)
-    observation, action = env.single_observation_space, env.single_action_space
     dataset = OfflineDataset.from_hdf5(find_data(options.env, options.dataset), env)
 
-    one_hot = isinstance(observation, spaces.Discrete)
-    images = len(observation.shape) == 3
-    channels_last = images and observation.shape[2] < observation.shape[0]
-    state_dim = int(observation.n) if one_hot else observation.shape
-    if channels_last:
-        state_dim = (state_dim[2], state_dim[0], state_dim[1])
-    discrete = isinstance(action, spaces.Discrete)
-    action_dim = int(action.n) if discrete else action.shape[0]
-    algo = "CQN" if discrete else "DDPG"
-    net_config = {"arch": "cnn", "h_size": [128]} if images else NET_CONFIG
+    shape = agent_shape(env)
+    algo = "CQN" if shape.algo == "DQN" else shape.algo
+    net_config = {"arch": "cnn", "h_size": [128]} if shape.arch == "cnn" else NET_CONFIG
     target = env.spec.reward_threshold
     batches = [min(size, len(dataset)) for size in BATCH_SIZES]
 
     pop = initialPopulation(
         algo=algo,
-        state_dim=state_dim,
-        action_dim=action_dim,
-        one_hot=one_hot,
+        **shape.arguments,
         net_config=net_config,
         INIT_HP={**INIT_HP, "LR": LR[algo], "BATCH_SIZE": batches[1]},
         population_size=options.pop_size,
         seed=seed,
     )
     memory = ReplayBuffer(
-        action_dim=action_dim,
+        action_dim=shape.arguments["action_dim"],
         memory_size=len(dataset),
         field_names=["state", "action", "reward", "next_state", "done"],
         seed=seed,
@@ -140,8 +137,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ranges={"lr": LR_RANGE[algo], "batch_size": (batches[0], batches[2])},
     )
 
+    settings = {
+        "env": options.env,
+        "algo": algo,
+        "seed": seed,
+        "target": target,
+        "episodes": options.episodes,
+        "population_size": options.pop_size,
+        "dataset": dataset.report.where,
+        "dataset_return": dataset.report.mean_return,
+        "policy_return": dataset.policy_mean_return,
+        "command": command_of(options, seed),
+    }
     name = f"{options.env.replace('/', '-')}-{algo}-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-    folder = RunFolder(Path(options.out) / name, options.env, channels_last)
+    path = Path(options.resume or Path(options.out) / name)
+    folder = RunFolder(path, settings)
     print(f"{algo} on data of {options.env}: {options.pop_size} agents, seed {seed}", flush=True)
     trained_pop, pop_fitnesses = train(
         env=env,
@@ -150,7 +160,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         algo=algo,
         pop=pop,
         memory=memory,
-        swap_channels=channels_last,
+        swap_channels=shape.channels_last,
         n_episodes=options.episodes,
         max_steps=MAX_STEPS,
         evo_epochs=INIT_HP["EVO_EPOCHS"],
@@ -160,25 +170,30 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         mutation=mutations,
         wb=options.wandb,
         seed=seed,
-        callbacks=[folder.history],
+        callbacks=[folder],
+        checkpoint=INIT_HP["EVO_EPOCHS"],
+        checkpoint_path=path,
+        resume=options.resume is not None,
         eval_max_steps=env.spec.max_episode_steps or LONGEST_EVALUATION,
     )
     printHyperparams(trained_pop)
-    settings = {
-        "seed": seed,
-        "episodes": options.episodes,
-        "population_size": options.pop_size,
-        "generations": len(pop_fitnesses),
-        "dataset": dataset.report.where,
-        "dataset_return": dataset.report.mean_return,
-        "policy_return": dataset.policy_mean_return,
-    }
-    act = trained_pop[0].getAction
-    settings["elite_return"] = mean_return(env, act, 100, derive(seed, "report"), channels_last)
-    summary = folder.write(trained_pop, target, settings)
-    print(folder.describe(summary))
+    elite = load_elite(path) if pop_fitnesses else trained_pop[0]
+    found = evaluate(elite, options.env, seed=derive(seed, "report"))
+    settings["elite_return"] = found.mean
+    if folder.best_ever is not None:
+        folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
+    folder.close(target)
+    print(f"written    {path}/")
+    print(f"replay     {sys.executable} -m agilerl evaluate {path}")
     print(compared(settings))
-    return summary
+    return settings
+
+
+def command_of(options: argparse.Namespace, seed: int) -> str:
+    """Return the command that repeats this run."""
+    words = [sys.executable, "demo_offline.py", "--env", options.env, "--seed", str(seed)]
+    words += ["--episodes", str(options.episodes), "--pop-size", str(options.pop_size)]
+    return shlex.join([*words, *(["--dataset", options.dataset] if options.dataset else [])])
 
 
 def compared(settings: dict[str, Any]) -> str:
@@ -197,7 +212,7 @@ def main() -> int:
     except AgileRLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return exit_code()
 
 
 if __name__ == "__main__":

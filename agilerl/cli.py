@@ -15,6 +15,7 @@ from typing import Any
 
 from agilerl import __version__
 from agilerl.errors import AgileRLError, ConfigError, suggest
+from agilerl.signals import exit_code
 
 EXAMPLES = """examples:
   agilerl train CartPole-v1                        until it is solved, 10 minutes at most
@@ -29,8 +30,8 @@ SECTIONS = {
     "NET_CONFIG": "net_config",
     "MUTATION_PARAMS": "mutation_params",
 }
-#: Exit codes: stopped by Ctrl-C, and by a request to end.
-INTERRUPTED, TERMINATED = 130, 143
+#: Exit code where Ctrl-C stopped something else than training.
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -178,7 +179,7 @@ def told(run: Any) -> int:
     print(f"{'network':<10} {run.elite.architecture}")
     print(f"{'folder':<10} {run.path}")
     print(f"{'next':<10} agilerl report {run.path}")
-    return 0
+    return exit_code()
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -309,7 +310,7 @@ def override(config: dict[str, Any], text: str) -> None:
         parsed = number(parse(value))
     except UNREADABLE as error:
         raise ConfigError(f"{text!r}: {value!r} can't be read as YAML.") from error
-    known = {
+    known: dict[str, str | None] = {
         **dict.fromkeys(("ENV_NAME", "ALGO"), None),
         **dict.fromkeys((*AGENT_KEYS, "POP_SIZE", "MEMORY_SIZE"), "INIT_HP"),
         **dict.fromkeys(MUTATION_PARAMS, "MUTATION_PARAMS"),
@@ -323,7 +324,7 @@ def override(config: dict[str, Any], text: str) -> None:
     elif known[key] is None:
         config[key] = parsed
     else:
-        config.setdefault(known[key], {})[key] = parsed
+        config.setdefault(str(known[key]), {})[key] = parsed
 
 
 def number(value: Any) -> Any:
@@ -362,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return INTERRUPTED
+        return exit_code() or INTERRUPTED
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+from agilerl.signals import check
+
 #: Seconds between two looks at whether the parent is still there.
 WATCH = 1.0
 #: Bytes that a counter of beats takes.
@@ -29,8 +31,10 @@ _beats: memoryview | None = None
 def beat() -> None:
     """Say that a piece of work was done (a vector step, a learn step); it costs next to nothing.
 
-    Whoever watches this process takes one that is silent for long to hang.
+    Whoever watches this process takes one that is silent for long to hang.  A signal that asks for
+    an end is obeyed here.
     """
+    check()
     if _beats is not None:
         _beats[0] += 1
 

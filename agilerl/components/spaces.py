@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,3 +88,41 @@ def continuous_bounds(
             " gymnasium.wrappers.RescaleAction or ClipAction with finite bounds."
         )
     return space.low.astype(np.float32), space.high.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class AgentShape:
+    """What an environment asks of an agent.
+
+    Attributes:
+        arguments: ``state_dim``, ``action_dim`` and ``one_hot``, for ``initialPopulation``.
+        algo: the algorithm for its actions.
+        arch: the kind of network for its observations.
+        channels_last: images come as [H, W, C].
+    """
+
+    arguments: dict[str, Any]
+    algo: str
+    arch: str
+    channels_last: bool
+
+
+def agent_shape(env: Any) -> AgentShape:
+    """Return what a vector environment asks of an agent; raise ``EnvError`` if it can't be used."""
+    observation, action = single_spaces(env)
+    check_observation_space(observation)
+    check_action_space(action)
+    one_hot = isinstance(observation, spaces.Discrete)
+    shape: Any = int(observation.n) if one_hot else observation.shape  # type: ignore[attr-defined]
+    images = not one_hot and len(shape) == 3
+    channels_last = images and shape[2] < shape[0]
+    if channels_last:
+        shape = (shape[2], shape[0], shape[1])
+    discrete = isinstance(action, spaces.Discrete)
+    width = int(action.n) if discrete else action.shape[0]  # type: ignore[attr-defined, index]
+    return AgentShape(
+        {"state_dim": shape, "action_dim": width, "one_hot": one_hot},
+        "DQN" if discrete else "DDPG",
+        "cnn" if images else "mlp",
+        channels_last,
+    )

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gymnasium import spaces
+import yaml
 
 from agilerl.runs.evaluation import LONGEST, Evaluation
 from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.components.make_env import make_env
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
+from agilerl.components.spaces import agent_shape
 from agilerl.errors import CheckpointError, ConfigError, check_int, check_keys
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.selection import TruncationSelection
 from agilerl.seeding import derive
-from agilerl.training.run import Generation
+from agilerl.training.run import ENDLESS, Generation
+from agilerl.runs.film import film
+from agilerl.runs.report import write_report
+from agilerl.runs.retrain import Retrained, retrain
 from agilerl.runs.run_folder import (
+    ELITE,
+    HISTORY,
     SETTINGS,
     RunFolder,
     environment_of,
     load_elite,
+    plain,
     read_rows,
     read_yaml,
 )
@@ -64,8 +71,7 @@ MUTATION_PARAMS: dict[str, Any] = {
     "MUT_SD": 0.1,
     "RESAMPLE": 0.25,
 }
-#: How a run goes on: vector steps of an episode, sub-environments to train and to evaluate in,
-#: evaluations between selections, rounds of a race, and exploration.
+#: How a run goes on; see ``train()``.
 SCHEDULE: dict[str, Any] = {
     "max_steps": 500,
     "evo_epochs": "auto",
@@ -75,7 +81,8 @@ SCHEDULE: dict[str, Any] = {
     "eps_end": 0.05,
     "eps_decay": 0.7,
 }
-TRAIN_ENVS, EVAL_ENVS = 1, 2
+#: Sub-environments of each agent to train in, and to evaluate in.
+ENVS = {"train": 1, "evaluate": 2}
 #: Share of a population's places whose agents are replaced at a selection.
 FRACTION = 0.25
 #: The target must be reached by the lower bound of the mean at this level.
@@ -124,20 +131,14 @@ class Run:
 
     def report(self) -> Path:
         """Write ``report.html`` and return its path; see ``agilerl.runs.report``."""
-        from agilerl.runs.report import write_report
-
         return write_report(self.path)
 
-    def retrain(self, seeds: int = 5, **options: Any) -> Any:
+    def retrain(self, seeds: int = 5, **options: Any) -> Retrained:
         """Train single agents along the elite's schedule; see ``agilerl.runs.retrain``."""
-        from agilerl.runs.retrain import retrain
-
         return retrain(self.path, seeds, env=self.env, **options)
 
     def play(self, path: str | Path | None = None, **options: Any) -> Path:
         """Film an episode of the elite; see ``agilerl.runs.film``."""
-        from agilerl.runs.film import film
-
         return film(self.path, path, env=self.env, agent=self.elite, **options)
 
 
@@ -196,6 +197,7 @@ def evolve(
     if budget is steps is target is None:
         budget, target = DEFAULT_BUDGET, settings["reward_threshold"]
     settings |= {"target": target, "steps": steps}
+    settings["command"] = command_of(settings, budget, init_hp, mutation_params)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{settings['env']}-{settings['algo']}-{stamp}-{settings['seed']}"
     path = Path(out) / re.sub(r"[^\w.-]+", "-", name)
@@ -257,7 +259,7 @@ def continued(
     if budget is None and settings.get("steps") is None:
         budget = DEFAULT_BUDGET
     if budget is not None:
-        rows = read_rows(path) if (path / "history.jsonl").exists() else []
+        rows = read_rows(path) if (path / HISTORY).exists() else []
         limit = seconds_of(budget) + (rows[-1]["seconds"] if rows else 0.0)
     return trained(env, settings, path, limit, limits["workers"], True, verbose, callbacks)
 
@@ -274,8 +276,8 @@ def trained(
 ) -> Run:
     """Train with these settings in the folder ``path``, and return the run."""
     seed, hp = settings["seed"], settings["init_hp"]
-    vector = makeVectEnvs(env, num_envs=TRAIN_ENVS, seed=seed)
-    eval_env = makeVectEnvs(env, num_envs=EVAL_ENVS, seed=seed)
+    vector = makeVectEnvs(env, num_envs=settings["envs"]["train"], seed=seed)
+    eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
     shape = agent_shape(vector)
     count = hp["POP_SIZE"]
     folder = RunFolder(path, settings)
@@ -301,7 +303,7 @@ def trained(
                 next_state_is_next_row=settings["net_config"]["arch"] == "cnn",
             ),
             swap_channels=shape.channels_last,
-            n_episodes=10**9,
+            n_episodes=ENDLESS,
             **settings["schedule"],
             target=settings["target"],
             total_steps=settings["steps"],
@@ -334,13 +336,15 @@ def ended(
     last: Sequence[Generation],
 ) -> Run:
     """Evaluate the elite on fresh episodes, complete the folder, and return the run."""
-    elite = last[-1].best_ever if last else load_elite(folder.path)
-    elite = population[0] if elite is None else elite
+    elite = last[-1].best_ever if last else None
+    if elite is None:  # nothing was evaluated now: perhaps it was before
+        there = (folder.path / ELITE).exists()
+        elite = load_elite(folder.path) if there else population[0]
     found = evaluate_agent(elite, env, seed=derive(settings["seed"], "elite"))
     if last:
         folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
         folder.close(settings["target"])
-    rows = folder.rows if last and folder.rows else read_rows(folder.path)
+    rows = folder.rows or (read_rows(folder.path) if (folder.path / HISTORY).exists() else [])
     return Run(
         path=folder.path,
         elite=elite,
@@ -354,44 +358,6 @@ def ended(
 
 
 # --------------------------------------------------------------------------------------- settings
-
-
-@dataclass(frozen=True)
-class AgentShape:
-    """What an environment asks of an agent.
-
-    Attributes:
-        arguments: ``state_dim``, ``action_dim`` and ``one_hot``, for ``initialPopulation``.
-        algo: the algorithm for its actions.
-        arch: the kind of network for its observations.
-        channels_last: images come as [H, W, C].
-    """
-
-    arguments: dict[str, Any]
-    algo: str
-    arch: str
-    channels_last: bool
-
-
-def agent_shape(env: Any) -> AgentShape:
-    """Return what a vector environment asks of an agent; raise ``EnvError`` if it can't be used."""
-    observation, action = single_spaces(env)
-    check_observation_space(observation)
-    check_action_space(action)
-    one_hot = isinstance(observation, spaces.Discrete)
-    shape: Any = int(observation.n) if one_hot else observation.shape  # type: ignore[attr-defined]
-    images = not one_hot and len(shape) == 3
-    channels_last = images and shape[2] < shape[0]
-    if channels_last:
-        shape = (shape[2], shape[0], shape[1])
-    discrete = isinstance(action, spaces.Discrete)
-    width = int(action.n) if discrete else action.shape[0]  # type: ignore[attr-defined, index]
-    return AgentShape(
-        {"state_dim": shape, "action_dim": width, "one_hot": one_hot},
-        "DQN" if discrete else "DDPG",
-        "cnn" if images else "mlp",
-        channels_last,
-    )
 
 
 def settings_of(
@@ -429,10 +395,29 @@ def settings_of(
             "init_hp": {**INIT_HP, **(init_hp or {})},
             "net_config": dict(net_config or NET_CONFIG[shape.arch]),
             "mutation_params": {**MUTATION_PARAMS, **(mutation_params or {})},
+            "envs": ENVS,
             "schedule": SCHEDULE,
         }
     )
     return settings
+
+
+def command_of(
+    settings: Mapping[str, Any],
+    budget: str | float | None,
+    init_hp: Mapping[str, Any] | None,
+    mutation_params: Mapping[str, Any] | None,
+) -> str:
+    """Return the command that repeats a run (where its environment has an id)."""
+    words = ["agilerl", "train", settings["env"]]
+    for name, value in {**plain_ranges(init_hp or {}), **(mutation_params or {})}.items():
+        text = yaml.safe_dump(plain(value), default_flow_style=True).replace("\n...", "").strip()
+        words.append(f"{name}={text}")
+    words += ["--algo", settings["algo"], "--seed", str(settings["seed"])]
+    for name in ("steps", "target"):
+        if settings[name] is not None:
+            words += [f"--{name}", f"{settings[name]:g}" if name == "target" else str(settings[name])]
+    return shlex.join(words + ([] if budget is None else ["--budget", str(budget)]))
 
 
 def plain_ranges(value: Any) -> Any:
@@ -448,7 +433,8 @@ def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
     """Return the mutations of a run; they move within the ranges of its start."""
     given, hp = settings["mutation_params"], settings["init_hp"]
     names = list(given["RL_HP_SELECTION"])
-    ranges: dict[str, Any] = {name: hp.get(name.upper()) for name in names}
+    ranges = {name: hp.get(name.upper()) for name in names}
+    moving: dict[str, Any] = {k: v for k, v in ranges.items() if isinstance(v, Mapping)}
     return Mutations(
         algo=settings["algo"],
         no_mutation=given["NO_MUT"],
@@ -461,7 +447,7 @@ def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
         mutation_sd=given["MUT_SD"],
         arch=settings["net_config"]["arch"],
         rand_seed=given.get("RAND_SEED", seed),
-        ranges={name: value for name, value in ranges.items() if isinstance(value, Mapping)},
+        ranges=moving,
         resample=given["RESAMPLE"],
     )
 

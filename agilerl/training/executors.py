@@ -23,6 +23,7 @@ import torch
 from agilerl.components.replay_buffer import ReplayBuffer, Rows
 from agilerl.errors import AgileRLError, ConfigError, EnvError, check_float, check_int
 from agilerl.seeding import Streams
+from agilerl.signals import check
 from agilerl.threads import cores
 from agilerl.training.pickling import Failure, Packed, dumps
 from agilerl.training.worker_handle import STARTING, WorkerHandle, end
@@ -452,6 +453,7 @@ class Processes:
 
     def _turn(self, batch: Batch, population: int) -> None:
         """Give work to whoever has none, and hear whoever has something to say."""
+        check()
         self._hire(population)
         for worker in list(self._processes):
             if worker.doing is None:

@@ -13,6 +13,7 @@ from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.errors import ConfigError, check_int
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
+from agilerl.lifeline import beat
 from agilerl.seeding import Streams, derive
 from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
 from agilerl.training.language_config import RunConfig, TrainConfig
@@ -80,6 +81,7 @@ class LanguageTask:
             agent.schedule(schedule(update))
             losses.append(agent.learn(batch))
             games += len(batch)
+            beat()
         agent.scores.append(float(np.mean(losses)))
         return EpisodeResult(games)
 
@@ -95,6 +97,7 @@ class LanguageTask:
         hidden, before = arena.hidden, arena.turns
         for round_ in range(-(-CHECK_EPISODES // arena.num_games)):
             arena.reset(derive(streams.derive_shared("check"), round_))
+            beat()
             returns.append(arena.play(agent.getAction).returns)
         arena.hidden = hidden
         return Evaluation(float(np.concatenate(returns).mean()), arena.turns - before)

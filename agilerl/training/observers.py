@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from agilerl.training.run import Generation, Plan, RunObserver, RunState, clock
+from agilerl.training.run import ENDLESS, Generation, Plan, RunObserver, RunState, clock
 
 LINE_WIDTH = 79
 
@@ -55,11 +55,11 @@ class Progress(RunObserver):
         self.before = (state.episode, state.global_steps, state.seconds)
         self.start = time.perf_counter()
 
-    def left(self, episode: int, global_steps: int) -> float:
-        """Return the seconds until the first limit of the plan, at the rate so far."""
+    def left(self, episode: int, global_steps: int) -> float | None:
+        """Return the seconds until the first limit of the plan, at the rate so far; None: none."""
         plan, elapsed = self.plan, time.perf_counter() - self.start
         limits = (
-            (plan.n_episodes, self.before[0], episode),
+            (plan.n_episodes if plan.n_episodes < ENDLESS else None, self.before[0], episode),
             (plan.total_steps, self.before[1], global_steps),
             (plan.time_limit, self.before[2], self.before[2] + elapsed),
         )
@@ -68,15 +68,15 @@ class Progress(RunObserver):
             for limit, before, now in limits
             if limit is not None
         ]
-        return max(min(times), 0.0)
+        return max(min(times), 0.0) if times else None
 
     def line(self, episode: int, global_steps: int) -> str:
         """Return the progress line."""
         rate = (global_steps - self.before[1]) / max(time.perf_counter() - self.start, 1e-9)
-        only = self.plan.total_steps is None and self.plan.time_limit is None
-        of = f"/{self.plan.n_episodes}" if only else ""
+        left = self.left(episode, global_steps)
+        of = f"/{self.plan.n_episodes}" if self.plan.n_episodes < ENDLESS else ""
         line = f"ep {episode}{of} {short(global_steps)} steps"
-        tail = f"  {short(rate)}/s  left {clock(self.left(episode, global_steps))}"
+        tail = f"  {short(rate)}/s" + ("" if left is None else f"  left {clock(left)}")
         for part in self.parts(episode):
             if len(line) + len(part) + len(tail) <= LINE_WIDTH:
                 line += part

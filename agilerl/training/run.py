@@ -16,12 +16,16 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from agilerl import signals
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, refusing
 from agilerl.seeding import Streams
 from agilerl.training.executors import EpisodeResult, Evaluation, Executor, Task
 from agilerl.training.history import Row, fitness_table, rows_of
 from agilerl.training.race import combined, raced
+
+#: As many episodes as this are no limit.
+ENDLESS = 10**9
 
 
 @dataclass(frozen=True)
@@ -285,17 +289,16 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
     """Evaluate every agent, record what they are, and return the generation."""
     streams = [Streams(state.seed, state.generation, slot) for slot in range(len(state.population))]
     rounds = raced(task, state.population, executor, streams, plan.race)
-    store(state.memory, [evaluation.seen for own in rounds for evaluation in own])
     evaluations = [combined(own) for own in rounds]
-    state.trained_before = state.train_steps
-    state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
-    state.eval_steps += state.evaluation_steps
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
     best = fittest_first(fitnesses)[0]
     check = None
     if plan.target is not None and fitnesses[best] >= plan.target:
-        check = task.check(state.population[best], streams[best], plan.target)
-        state.eval_steps += check.steps
+        check = checked(task, state.population, best, streams[best], plan.target)
+    store(state.memory, [evaluation.seen for own in rounds for evaluation in own])
+    state.trained_before = state.train_steps
+    state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
+    state.eval_steps += state.evaluation_steps + (0 if check is None else check.steps)
     if np.isfinite(fitnesses[best]) and fitnesses[best] > state.best_fitness:
         state.best_ever = copy.deepcopy(state.population[best])
         state.best_fitness = fitnesses[best]
@@ -318,6 +321,18 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
         best_ever=state.best_ever,
         check_steps=0 if check is None else check.steps,
     )
+
+
+def checked(
+    task: Task, population: Sequence[Any], best: int, streams: Streams, target: float
+) -> Evaluation:
+    """Return what fresh episodes of the best agent give; if they fail, nobody was evaluated."""
+    try:
+        return task.check(population[best], streams, target)
+    except BaseException:
+        for agent in population:
+            del agent.fitness[-1:]
+        raise
 
 
 def evolve_population(state: RunState, plan: Plan) -> None:
@@ -360,6 +375,7 @@ def generations(
     while state.due or not plan.spent(state):
         if state.evaluated:
             evolve_population(state, plan)
+        signals.check()
         if not state.due:
             train_population(task, state, executor)
             state.due = plan.due(state)
@@ -395,6 +411,7 @@ class RunObserver:
         """See where the run ended, and how."""
 
 
+@signals.stop_at_signals()
 def run(
     task: Task,
     state: RunState,
@@ -405,7 +422,8 @@ def run(
 ) -> tuple[list[Any], list[list[float]]]:
     """Drive a run to its end; return the population as last evaluated and all fitnesses.
 
-    Ctrl-C ends the run with what was reached.  Another exception goes on to the caller, with the
+    Ctrl-C and SIGTERM end the run after the step under way, with what was reached; the episode (or
+    evaluation) under way is abandoned.  Another exception goes on to the caller, with the
     population as last evaluated in its attribute ``population``.
 
     Args:
