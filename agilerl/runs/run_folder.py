@@ -10,9 +10,6 @@ report.html      see ``training.report``
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +21,12 @@ from agilerl import __version__, checkpoint
 from agilerl.algorithms import AGENTS
 from agilerl.checkpoint import write_bytes
 from agilerl.errors import CheckpointError
-from agilerl.training.history import Row, lineage
+from agilerl.training.history import HISTORY, Row, lineage, read_rows, write_rows
 from agilerl.training.pictures import fitness_history, save_or_show
 from agilerl.training.run import Generation
 from agilerl.training.yaml_config import UNREADABLE, parse
 
-SETTINGS, HISTORY, TABLE, PICTURE = "settings.yaml", "history.jsonl", "history.csv", "fitness.png"
+SETTINGS, PICTURE = "settings.yaml", "fitness.png"
 ELITE, SUMMARY = "elite/agent.pt", "elite/elite.yaml"
 
 
@@ -163,47 +160,6 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, yaml.safe_dump(plain(value), sort_keys=False).encode())
 
 
-def write_rows(path: Path, rows: Sequence[Row], mode: str) -> None:
-    """Write rows of the history as JSON lines and as a table."""
-    with (path / HISTORY).open(mode) as lines:
-        lines.writelines(json.dumps({k: as_json(v) for k, v in row.items()}) + "\n" for row in rows)
-    if mode == "w" and not rows:
-        (path / TABLE).unlink(missing_ok=True)
-        return
-    new = mode == "w" or not (path / TABLE).exists()
-    with (path / TABLE).open("w" if new else "a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def as_json(value: Any) -> Any:
-    """Return what stands for a value in JSON, which knows no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read_rows(path: str | Path) -> list[Row]:
-    """Return the history of a run folder; a fitness that was not finite is -inf.
-
-    Raises:
-        CheckpointError: if it is not there, or malformed.
-    """
-    file = Path(path) / HISTORY
-    try:
-        rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-        for row in rows:
-            row["fitness"] = float("-inf") if row["fitness"] is None else float(row["fitness"])
-            int(row["generation"]), int(row["global_steps"]), int(row["index"])
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: no {HISTORY} there; give the folder of a run, runs/NAME."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: not the history of a run ({error!r}).") from error
-    return rows
-
-
 def read_yaml(path: str | Path, name: str) -> dict[str, Any]:
     """Return ``settings.yaml`` or ``elite/elite.yaml`` of a run folder.
 
@@ -251,3 +207,6 @@ def environment_of(path: str | Path, trusted: bool = False) -> str:
             " environment yourself if you trust that file."
         )
     return name
+
+
+__all__ = ["ELITE", "HISTORY", "SETTINGS", "SUMMARY", "RunFolder", "read_rows", "read_yaml"]

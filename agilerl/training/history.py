@@ -7,10 +7,19 @@ cloned from, ``mutation`` says what changed after that.
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from agilerl.errors import CheckpointError
+
 Row = dict[str, Any]
+
+#: The files of a history: JSON lines, which read as what was written, and a table for people.
+HISTORY, TABLE = "history.jsonl", "history.csv"
 
 #: The hyper-parameters that are noted of an agent that does not list its own.
 COMMON = ("lr", "batch_size", "learn_step")
@@ -83,3 +92,47 @@ def lineage(rows: Sequence[Row], row: Row) -> list[Row]:
         if found is not None:  # else its parent was brought back from an earlier generation
             line.append(found)
     return line[::-1]
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def write_rows(path: Path, rows: Sequence[Row], mode: str) -> None:
+    """Write rows of the history as JSON lines and as a table."""
+    with (path / HISTORY).open(mode) as lines:
+        lines.writelines(json.dumps({k: as_json(v) for k, v in row.items()}) + "\n" for row in rows)
+    if mode == "w" and not rows:
+        (path / TABLE).unlink(missing_ok=True)
+        return
+    new = mode == "w" or not (path / TABLE).exists()
+    with (path / TABLE).open("w" if new else "a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def as_json(value: Any) -> Any:
+    """Return what stands for a value in JSON, which knows no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Return the history of a run folder; a fitness that was not finite is -inf.
+
+    Raises:
+        CheckpointError: if it is not there, or malformed.
+    """
+    file = Path(path) / HISTORY
+    try:
+        rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        for row in rows:
+            row["fitness"] = float("-inf") if row["fitness"] is None else float(row["fitness"])
+            int(row["generation"]), int(row["global_steps"]), int(row["index"])
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no {HISTORY} there; give the folder of a run, runs/NAME."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: not the history of a run ({error!r}).") from error
+    return rows

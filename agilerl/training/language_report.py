@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
 from agilerl.checkpoint import write_bytes
 from agilerl.seeding import generator
-from agilerl.training.history import Row
+from agilerl.training.history import Row, write_rows
 from agilerl.training.language_config import EvaluateConfig
 from agilerl.training.run import Generation, RunObserver, RunState
 from agilerl.training.wordle_setup import WordleSetup
@@ -28,29 +28,28 @@ SHOWN_GAMES = 3
 
 
 class History(RunObserver):
-    """Keeps ``history.csv``, one row for each agent and generation, and draws ``curve.png``.
+    """Keeps the history, one row for each agent and generation, and draws ``curve.png``.
 
     Args:
         directory: where they go.
+        settings: of the run, written to ``settings.yaml``.
         lines: constant rewards to draw, by name.
     """
 
-    def __init__(self, directory: Path, **lines: float) -> None:
-        self.directory, self.lines = directory, lines
+    def __init__(self, directory: Path, settings: Mapping[str, Any], **lines: float) -> None:
+        self.directory, self.settings, self.lines = directory, settings, lines
         self.rows: list[Row] = []
 
     def begin(self, state: RunState) -> None:
         """Take over the rows of the generations before, where a run goes on."""
         self.rows = list(state.history)
+        text = yaml.safe_dump(dict(self.settings), sort_keys=False)
+        write_bytes(self.directory / "settings.yaml", text.encode())
 
     def __call__(self, generation: Generation) -> None:
         """Add a generation."""
         self.rows += generation.rows
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_bytes(self.directory / "history.csv", text.getvalue().encode())
+        write_rows(self.directory, self.rows, "w")
 
     def draw(self) -> None:
         """Write ``curve.png``: mean reward and loss against updates, one colour for each agent."""

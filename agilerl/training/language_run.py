@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from agilerl import checkpoint
+from agilerl import checkpoint, signals
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.ilql import ILQL
 from agilerl.algorithms.language_agent import LanguageAgent
@@ -73,7 +75,7 @@ def run_experiment(config: AnyRunConfig, verbose: bool = True) -> Outcome:
     lines = {"data": data_score(task).reward}
     for name in ("random", "information-gain"):
         lines[name] = float(task.final.play_by_rule(name, config.seed).returns.mean())
-    history = History(config.directory, **lines)
+    history = History(config.directory, settings_of(config), **lines)
     state = train_population(config, agents, task.dataset, task.arena, [history], verbose)
     if not np.isfinite(state.best_fitness):
         logger.warning(
@@ -84,6 +86,14 @@ def run_experiment(config: AnyRunConfig, verbose: bool = True) -> Outcome:
     history.draw()
     with torch_threads(config.train.threads):
         return evaluate_best(config, task, state, verbose)
+
+
+def settings_of(config: AnyRunConfig) -> dict[str, Any]:
+    """Return what ``settings.yaml`` holds: plain values that repeat the run."""
+    algo = "ILQL" if isinstance(config, ILQLRunConfig) else "BC"
+    command = shlex.join([sys.executable, *sys.argv])
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return {"env": "Wordle", "algo": algo, "command": command, **values}
 
 
 def train_population(
@@ -221,4 +231,4 @@ def command(
     except AgileRLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return signals.exit_code()
