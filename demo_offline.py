@@ -179,7 +179,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     printHyperparams(trained_pop)
     elite = load_elite(path) if pop_fitnesses else trained_pop[0]
     found = evaluate(elite, options.env, seed=derive(seed, "report"))
-    settings["elite_return"] = found.mean
+    settings["elite_return"] = folder.settings["elite_return"] = found.mean
     if folder.best_ever is not None:
         folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
     folder.close(target)

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import demo_offline
+from agilerl import cli
 from agilerl.data.collect import record
 from agilerl.data.offline_dataset import OfflineDataset
-from agilerl.training import replay
 
 
 @pytest.fixture
@@ -35,18 +35,21 @@ def test_it_records_data_trains_and_leaves_a_run_folder(
     data = Path("data/cartpole/cartpole_random_v1.1.0.h5")
     assert len(OfflineDataset.from_hdf5(data)) == 600
     (folder,) = Path("runs").iterdir()
-    assert {p.name for p in folder.iterdir()} == {
+    assert {p.name for p in folder.iterdir()} >= {
         "fitness.png",
         "history.csv",
-        "elite.pt",
-        "elite.yaml",
+        "history.jsonl",
+        "settings.yaml",
+        "elite",
+        "checkpoints",
     }
     told = capsys.readouterr().out
-    about = yaml.safe_load((folder / "elite.yaml").read_text())["run"]
+    about = yaml.safe_load((folder / "elite" / "elite.yaml").read_text())["run"]
     assert f"elite {about['elite_return']:.1f} (100 fresh episodes)" in told
     assert f"data set {about['dataset_return']:.1f}" in told
     assert 15 < about["policy_return"] < 35
-    assert replay.main([str(folder), "--episodes", "2"]) == 0
+    assert cli.main(["evaluate", str(folder), "--episodes", "2"]) == 0
+    assert cli.main(["report", str(folder)]) == 0
 
     recorded = data.stat().st_mtime_ns
     assert run(*flags, "--out", "again", monkeypatch=monkeypatch) == 0
@@ -63,7 +66,7 @@ def test_continuous_actions_are_learnt_with_ddpg(
     flags = ("--env", "Pendulum-v1", "--episodes", "1", "--pop-size", "2", "--seed", "1")
     assert run(*flags, monkeypatch=monkeypatch) == 0
     (folder,) = Path("runs").iterdir()
-    assert yaml.safe_load((folder / "elite.yaml").read_text())["algo"] == "DDPG"
+    assert yaml.safe_load((folder / "settings.yaml").read_text())["algo"] == "DDPG"
 
 
 def test_a_mistake_is_one_line(

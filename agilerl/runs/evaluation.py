@@ -91,7 +91,7 @@ def evaluate(
     """
     check_int("episodes", episodes)
     agent = load_agent(agent) if isinstance(agent, str | os.PathLike) else agent
-    own = not hasattr(env, "step")
+    own = is_maker(env)
     vector = made(env, min(ENVS, episodes)) if own else as_vector_env(env)
     try:
         observation, _ = single_spaces(vector)
@@ -110,6 +110,11 @@ def evaluate(
         if own:
             vector.close()
     return Evaluation.of(*(values.T.ravel()[:episodes] for values in played))
+
+
+def is_maker(env: Any) -> bool:
+    """Return whether ``env`` is an id, a class or a function, and not an environment itself."""
+    return isinstance(env, str | type) or not hasattr(env, "step")
 
 
 def made(env: Any, count: int) -> InProcessVectorEnv:
@@ -146,7 +151,7 @@ def check_env(env: Any) -> list[str]:
         env: a gymnasium id, a class or function that makes an environment, or an environment.
     """
     try:
-        vector = made(env, 2) if not hasattr(env, "step") else as_vector_env(env)
+        vector = made(env, 2) if is_maker(env) else as_vector_env(env)
         autoreset_mode(vector)
         observation, action = single_spaces(vector)
     except AgileRLError as error:
@@ -205,7 +210,7 @@ def seeding_fault(vector: Any) -> str | None:
 def copying_fault(env: Any, vector: Any) -> str | None:
     """Return why workers can't have copies, or None."""
     try:
-        pickle.loads(cloudpickle.dumps(env if not hasattr(env, "step") else vector))
+        pickle.loads(cloudpickle.dumps(env if is_maker(env) else vector))
     except Exception as error:  # whatever an object may raise that can't be pickled
         return (
             f"workers: the environment can't be copied to another process ({type(error).__name__}:"

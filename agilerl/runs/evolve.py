@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from agilerl.runs.evaluation import LONGEST, Evaluation
+from agilerl.runs.evaluation import LONGEST, Evaluation, is_maker
 from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.components.make_env import make_env
 from agilerl.components.replay_buffer import ReplayBuffer
@@ -273,9 +273,14 @@ def trained(
     going_on: bool,
     verbose: bool,
     callbacks: Sequence[Callable[[Generation], Any]],
+    evolution: tuple[Any, Any] | None = None,
 ) -> Run:
-    """Train with these settings in the folder ``path``, and return the run."""
+    """Train with these settings in the folder ``path``, and return the run.
+
+    ``evolution`` stands in for the selection and the mutations of the settings.
+    """
     seed, hp = settings["seed"], settings["init_hp"]
+    tournament, mutation = evolution_of(settings) if evolution is None else evolution
     vector = makeVectEnvs(env, num_envs=settings["envs"]["train"], seed=seed)
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
     shape = agent_shape(vector)
@@ -310,8 +315,8 @@ def trained(
             time_limit=None if limit is None else TRAINING_SHARE * limit,
             confidence=CONFIDENCE,
             store_evaluation=True,
-            tournament=TruncationSelection(count, FRACTION, seed=seed) if count > 1 else None,
-            mutation=mutations_of(settings, seed) if count > 1 else None,
+            tournament=tournament,
+            mutation=mutation,
             checkpoint=10,
             checkpoint_path=path,
             resume="auto" if going_on else False,
@@ -368,7 +373,7 @@ def settings_of(
     mutation_params: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the settings of a run as plain values: what ``settings.yaml`` holds."""
-    if hasattr(env, "step") and not isinstance(env, type):
+    if not is_maker(env):
         raise ConfigError(
             "env: expected a gymnasium id, or a class or function that makes an environment (a run"
             f" needs several); got an instance of {type(env).__name__}, pass the class."
@@ -427,6 +432,14 @@ def plain_ranges(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) == 2:
         return {"low": value[0], "high": value[1]}
     return value
+
+
+def evolution_of(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the selection and the mutations of a run; a single agent has none."""
+    count, seed = settings["init_hp"]["POP_SIZE"], settings["seed"]
+    if count == 1:
+        return None, None
+    return TruncationSelection(count, FRACTION, seed=seed), mutations_of(settings, seed)
 
 
 def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:

@@ -1,0 +1,272 @@
+"""From a blind start to a solved environment: ours, plain PBT, random search.
+
+    python -m benchmarks.hpo --seeds 100 101 102 --jobs 2            adds runs that are missing
+    python -m benchmarks.hpo --write                                 writes hpo.md and the picture
+
+All systems are the same population with the same starts, from the same ranges: what differs is what
+replaces agents.  ``ours`` is ``evolve()`` with its defaults; ``pbt`` replaces the worst quarter at
+every evaluation, whatever the noise, as Jaderberg et al. (2017); ``random`` replaces nobody.
+
+Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
+that held begins; processor seconds include that confirmation.  A run that does not solve its
+environment counts with all that it was given, and so does one that ``--limit`` cut short.  Every
+run is one line of ``hpo.jsonl``, so that an interrupted benchmark goes on.  Seeds below 100 were
+used for tuning; those from 100 on are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agilerl.hpo.selection import Selection, child_of, scores_of
+from agilerl.runs.evolve import evolution_of, settings_of, trained
+from agilerl.seeding import generator
+from benchmarks.timing import RESULTS, publish, table
+
+#: Target, and the steps that a run is given.
+TASKS = {
+    "LunarLander-v3": (200.0, 700_000),
+    "Pendulum-v1": (-200.0, 200_000),
+    "CartPole-v1": (475.0, 300_000),
+    "Acrobot-v1": (-90.0, 300_000),
+}
+SYSTEMS = ("ours", "pbt", "random")
+FILE = RESULTS / "hpo.jsonl"
+FIRST_REPORTED = 100
+
+
+class PlainTruncation(Selection):
+    """The worst quarter become children of the best quarter, whatever the noise."""
+
+    def __init__(self, population_size: int, seed: int) -> None:
+        super().__init__(population_size, 1, generator(seed, "plain"))
+        self.last_index = population_size - 1
+
+    def select(self, pop: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Return the elite and the next generation, fittest first."""
+        order = np.argsort(-scores_of(pop, 1), kind="stable")
+        count = max(1, len(pop) // 4)
+        new_pop = [child_of(pop[i], pop[i].index, elite=True) for i in order[:-count]]
+        for _ in range(count):
+            self.last_index += 1
+            parent = pop[order[int(self.rng.integers(count))]]
+            new_pop.append(child_of(parent, self.last_index, elite=False))
+        return pop[order[0]], new_pop
+
+
+def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
+    """Run one system once, in this process; return what came out."""
+    target, _ = TASKS[env]
+    settings = settings_of(env, None, None, None, None)
+    settings |= {"seed": seed, "target": target, "steps": steps}
+    evolution: tuple[Any, Any] = evolution_of(settings)
+    if system == "pbt":
+        settings["schedule"] = {**settings["schedule"], "select_every": 1}
+        evolution = PlainTruncation(settings["init_hp"]["POP_SIZE"], seed), evolution[1]
+    elif system == "random":
+        evolution = None, None
+    last: list[Any] = []
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        run = trained(
+            env, settings, Path(folder) / "run", None, 0, False, False, [last.append], evolution
+        )
+    end = last[-1]
+    return {
+        "system": system,
+        "env": env,
+        "seed": seed,
+        "given": steps,
+        "solved": end.solved,
+        "steps": end.global_steps - (end.check_steps if end.solved else 0),
+        "total": end.global_steps,
+        "processor": round(time.process_time() - start, 1),
+        "check": end.check,
+        "elite": run.evaluation.mean,
+        "generations": end.number + 1,
+    }
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the runs that there are."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def add_missing(options: argparse.Namespace) -> None:
+    """Make the runs that are not in the file yet, several at a time, and add each as it ends."""
+    there = {(run["system"], run["env"], run["seed"]) for run in read(options.file)}
+    jobs = [
+        (system, env, seed)
+        for seed in options.seeds
+        for env in options.envs
+        for system in options.systems
+        if (system, env, seed) not in there
+    ]
+    deadline = time.perf_counter() + options.limit
+
+    def work(job: tuple[str, str, int]) -> None:
+        system, env, seed = job
+        steps = options.steps or TASKS[env][1]
+        left = deadline - time.perf_counter()
+        if left <= 0:
+            return
+        name = [sys.executable, "-m", "benchmarks.hpo", "--one"]
+        process = subprocess.Popen(
+            [*name, system, env, str(seed), str(steps)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            output, _ = process.communicate(timeout=None if math.isinf(left) else left)
+            found = json.loads(output.splitlines()[-1])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            found = {"system": system, "env": env, "seed": seed, "given": steps, "cut": True}
+            found |= {"solved": False, "steps": steps, "processor": options.limit}
+        with options.file.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(work, jobs))
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Return the mean of the middle half (Agarwal et al. 2021), ends weighted by their share."""
+    ordered, cut = np.sort(values), len(values) / 4
+    weights = np.ones(len(ordered))
+    whole = int(cut)
+    weights[:whole] = weights[len(ordered) - whole :] = 0.0
+    rest = 1 - (cut - whole)
+    if whole < len(ordered) - whole:
+        weights[whole] *= rest
+        weights[-whole - 1] *= rest
+    return float((ordered * weights).sum() / weights.sum())
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the interquartile mean."""
+    rng = np.random.default_rng(0)
+    means = [interquartile_mean(rng.choice(values, len(values))) for _ in range(2000)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def lines(runs: Sequence[dict[str, Any]]) -> list[list[object]]:
+    """Return a line of the table for each environment and system."""
+    found: list[list[object]] = []
+    for env in TASKS:
+        for system in SYSTEMS:
+            own = [r for r in runs if (r["env"], r["system"]) == (env, system)]
+            if not own:
+                continue
+            steps = [r["steps"] if r["solved"] else r["given"] for r in own]
+            seconds = [r["processor"] for r in own]
+            low, high = interval(steps)
+            found.append(
+                [
+                    env,
+                    system,
+                    f"{sum(r['solved'] for r in own)} of {len(own)}",
+                    f"{np.median(steps) / 1e6:.3f}M",
+                    f"{interquartile_mean(steps) / 1e6:.3f}M ({low / 1e6:.3f} to {high / 1e6:.3f})",
+                    f"{np.median(seconds):.0f}",
+                    " ".join(
+                        f"{s / 1e6:.2f}" + ("" if r["solved"] else "x")
+                        for r, s in sorted(zip(own, steps, strict=True), key=lambda x: x[1])
+                    ),
+                ]
+            )
+    return found
+
+
+def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw every run as a point: steps to target, those that were not solved as crosses."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
+
+    envs = [env for env in TASKS if any(run["env"] == env for run in runs)]
+    figure, panels = plt.subplots(
+        1, len(envs), figsize=(3.2 * len(envs), 3.4), layout="constrained", squeeze=False
+    )
+    rng = np.random.default_rng(0)
+    for axes, env in zip(panels[0], envs, strict=True):
+        for x, system in enumerate(SYSTEMS):
+            own = [r for r in runs if (r["env"], r["system"]) == (env, system)]
+            for solved, marker in ((True, "o"), (False, "x")):
+                chosen = [r for r in own if r["solved"] is solved]
+                axes.scatter(
+                    x + rng.uniform(-0.15, 0.15, len(chosen)),
+                    [r["steps"] if solved else r["given"] for r in chosen],
+                    marker=marker,
+                    alpha=0.7,
+                    color=f"C{x}",
+                )
+            if own:
+                steps = [r["steps"] if r["solved"] else r["given"] for r in own]
+                middle = interquartile_mean(steps)
+                axes.plot([x - 0.25, x + 0.25], [middle, middle], color="black", linewidth=2)
+        axes.set(title=env, xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS, ylim=(0, None))
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0, 0].set_ylabel("global steps to target")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+NOTE = (
+    "Middle: interquartile mean with a 95 % bootstrap interval. Every run is shown, in millions of"
+    " steps; x was not solved, and counts with all that it was given. Processor seconds are"
+    " medians, those of unsolved runs included."
+)
+HEAD = (
+    "environment",
+    "system",
+    "solved",
+    "median",
+    "interquartile mean",
+    "processor s",
+    "runs",
+)
+
+
+def main() -> None:
+    """Add runs, or show those that there are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--envs", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--steps", type=int, help="in place of what a task is given")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--write", action="store_true", help="write hpo.md and hpo.png")
+    parser.add_argument("--one", nargs=4, metavar=("SYSTEM", "ENV", "SEED", "STEPS"))
+    options = parser.parse_args()
+    if options.one:
+        system, env, seed, steps = options.one
+        print(json.dumps(one(system, env, int(seed), int(steps))))
+        return
+    add_missing(options)
+    runs = [run for run in read(options.file) if run["seed"] >= FIRST_REPORTED]
+    body = f"{table(HEAD, lines(runs))}\n\n{NOTE}"
+    publish("From a blind start to a solved environment", body, options.write, RESULTS / "hpo.md")
+    if options.write:
+        draw(runs, RESULTS / "hpo.png")
+
+
+if __name__ == "__main__":
+    main()
