@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class EnvironmentTask:
     max_steps: int
     eval_max_steps: int
     evo_loop: int
-    store_evaluation: bool
+    store_evaluation: bool = field(default=False, kw_only=True)
 
     def _restarted(self, seed: int) -> CountedEnv:
         env = CountedEnv(self.eval_env)
