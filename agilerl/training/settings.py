@@ -18,6 +18,7 @@ from agilerl.hpo.mutation import Mutations
 from agilerl.threads import limited_threads
 from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
 from agilerl.training.executors import Executor, Task, chosen_executor
+from agilerl.training.history import hyperparameters
 from agilerl.training.observers import Progress
 from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
 from agilerl.training.wandb_log import WandbLogger
@@ -248,11 +249,19 @@ class Settings:
 
     def summary(self) -> dict[str, Any]:
         """Return the settings that a log notes."""
-        names = ("env_name", "n_episodes", "max_steps", "evo_epochs", "evo_loop", "target")
+        spec = getattr(self.env, "spec", None)
+        first = self.pop[0]
         return {
-            **{name: getattr(self, name) for name in names},
+            **{name: value for name, value in self.compared().items() if name != "pop"},
+            "env_name": getattr(spec, "id", None) or self.env_name,
+            "n_episodes": self.n_episodes,
+            "total_steps": self.total_steps,
+            "target": self.target,
             "algo": str(self.algo),
             "population_size": len(self.pop),
+            "agent": first.settings() if hasattr(first, "settings") else hyperparameters(first),
+            "agents": [hyperparameters(agent) for agent in self.pop],
+            "seed": self.seed,
         }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from agilerl.errors import ConfigError
@@ -20,8 +21,11 @@ class WandbLogger(RunObserver):
     Without a login, or where the server can't be reached, the run is logged offline (one line
     says so); ``wandb sync`` uploads it later.
 
+    Whatever fails here never ends a run or loses anything: it is told once, and nothing more is
+    logged.
+
     Args:
-        project: name of the project.
+        project: name of the project; the variable ``WANDB_PROJECT`` goes first.
         config: of the run.
 
     Raises:
@@ -36,7 +40,23 @@ class WandbLogger(RunObserver):
                 "wb: wandb is not installed; run `pip install wandb`, or pass wb=False."
             ) from error
         self.wandb = wandb
-        self.run = self._start(project, dict(config))
+        project = os.environ.get("WANDB_PROJECT") or project
+        self.run: Any = None
+        with self._told():
+            self.run = self._start(project, dict(config))
+            if hasattr(self.run, "define_metric"):  # not where logging is disabled
+                self.run.define_metric("global_steps")
+                self.run.define_metric("*", step_metric="global_steps")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn whatever wandb raises into a line on stderr, and log nothing from then on."""
+        try:
+            yield
+        except Exception as error:  # the network's or the server's affair, whatever it is
+            self.run = None
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"wandb: {what}; nothing more is logged there.", file=sys.stderr)
 
     def _start(self, project: str, config: dict[str, Any]) -> Any:
         wandb = self.wandb
@@ -51,7 +71,7 @@ class WandbLogger(RunObserver):
         try:
             if wandb.login(prompt=False, verify=False):
                 return wandb.init(**arguments, settings=wandb.Settings(init_timeout=PATIENCE))
-        except (wandb.Error, OSError) as error:
+        except Exception as error:  # whatever a server that is down makes wandb raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(f"wandb: {reason}; logging offline, `wandb sync` uploads it later.", file=sys.stderr)
         return wandb.init(**arguments, mode="offline", settings=wandb.Settings(silent=True))
@@ -70,8 +90,12 @@ class WandbLogger(RunObserver):
         for agent in generation.rows:
             own = {key: value for key, value in agent.items() if key not in row}
             row.update({f"agent_{agent['slot']}/{key}": value for key, value in own.items()})
-        self.run.log(row)
+        if self.run is not None:
+            with self._told():
+                self.run.log(row)
 
     def close(self, state: RunState, message: str) -> None:
         """End the run."""
-        self.run.finish()
+        if self.run is not None:
+            with self._told():
+                self.run.finish()

@@ -13,7 +13,8 @@ import wandb
 from agilerl.errors import ConfigError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.utils.utils import makeVectEnvs
+from agilerl.training.wandb_log import WandbLogger
+from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from tests.agents import OwnAgent
 from tests.runs import run, small_population
 
@@ -24,6 +25,9 @@ class FakeRun:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.finished = False
+
+    def define_metric(self, name: str, **kwargs: Any) -> None:
+        self.metrics = {**getattr(self, "metrics", {}), name: kwargs}
 
     def log(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -176,3 +180,40 @@ def test_the_real_package_works_offline_and_disabled(
     assert len(written) == (1 if mode == "offline" else 0)
     if written:
         assert b"agent_1/fitness" in written[0].read_bytes()
+
+
+def test_global_steps_are_the_axis_and_the_config_says_what_ran(fake: Any) -> None:
+    wandb = fake()
+    env = makeVectEnvs("CartPole-v1", 2)
+    population = initialPopulation(
+        "DQN", (4,), 2, False, {"arch": "mlp", "h_size": [8]}, {"LR": 3e-4, "BATCH_SIZE": 9}, 2
+    )
+    run(population, env, env_name="CartPole-v0", wb=True, n_episodes=1)
+    (started,) = wandb.calls
+    config = started["config"]
+    assert config["env_name"] == "CartPole-v1"  # what ran, whatever the label says
+    assert config["agent"]["lr"] == 3e-4
+    assert config["agent"]["net_config"]["h_size"] == [8]
+    assert [agent["batch_size"] for agent in config["agents"]] == [9, 9]
+    assert wandb.runs[0].metrics["*"] == {"step_metric": "global_steps"}
+
+
+def test_the_project_may_be_chosen(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = fake()
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    WandbLogger("agilerl", {})
+    assert wandb.calls[0]["project"] == "mine"
+
+
+@pytest.mark.parametrize("broken", ["log", "finish", "define_metric"])
+def test_nothing_that_fails_there_ends_a_run(
+    fake: Any, broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the server is on fire")
+
+    fake()
+    monkeypatch.setattr(FakeRun, broken, fail)
+    found, fitnesses, _ = run(pop(), wb=True)
+    assert len(found) == len(fitnesses[0])
+    assert capsys.readouterr().err.count("the server is on fire; nothing more is logged") == 1
