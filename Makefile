@@ -27,8 +27,9 @@ export OMP_NUM_THREADS ?= 1
 $(INSTALLED): requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "installing into $(VENV): torch and what the demo and the tests need, once, 2 to 5 minutes" >&2
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[box2d,dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[box2d,report,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED)

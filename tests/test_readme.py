@@ -17,6 +17,7 @@ SHORTER = {
     "range(100)": "range(5)",
     "range(500)": "range(30)",
     "target=475.0": "target=None",
+    'target=475, budget="10min"': "steps=3000, workers=0",
 }
 
 

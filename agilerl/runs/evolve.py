@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import shlex
@@ -200,7 +201,7 @@ def evolve(
     settings["command"] = command_of(settings, budget, init_hp, mutation_params)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{settings['env']}-{settings['algo']}-{stamp}-{settings['seed']}"
-    path = Path(out) / re.sub(r"[^\w.-]+", "-", name)
+    path = fresh_folder(Path(out), re.sub(r"[^\w.-]+", "-", name))
     limit = None if budget is None else seconds_of(budget)
     return trained(env, settings, path, limit, workers, False, verbose, callbacks)
 
@@ -485,6 +486,26 @@ def seconds_of(budget: str | float) -> float:
             f"budget: expected a duration like '90s', '10min' or '2h', or seconds; got {budget!r}."
         )
     return float(match[1]) * units[match[2]]
+
+
+def fresh_folder(out: Path, name: str) -> Path:
+    """Make and return a folder that nobody has: ``name``, or ``name-2`` and so on.
+
+    Raises:
+        ConfigError: if folders can't be made there.
+    """
+    for number in itertools.count(1):
+        path = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise ConfigError(f"out: {path} is a file; choose another folder.") from None
+        except OSError as error:
+            raise ConfigError(f"out: {out} can't be written to ({error}).") from error
+        else:
+            return path
+    raise AssertionError("count() does not end")
 
 
 def newest(out: str | Path, env: str) -> Path:

@@ -5,7 +5,7 @@ history.jsonl    one row for each agent and evaluation (history.csv has the same
 fitness.png      the fitness of the population
 elite/           the best agent that ever was (agent.pt), and what it is (elite.yaml)
 checkpoints/     where the run goes on from, if it saves any
-report.html      see ``training.report``
+report.html      see ``runs.report``
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class TensorBoardLogger:
             raise ConfigError(
                 "tensorboard: not installed; pip install 'agilerl[tensorboard]'."
             ) from error
-        self.writer: Any = SummaryWriter(str(path))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(path))
 
     def __call__(self, generation: Generation) -> None:
         """Log best and mean fitness, and every number in the rows of the agents."""

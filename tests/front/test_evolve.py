@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agilerl import CheckpointError, ConfigError, EnvError, Run, evolve, initialPopulation
-from agilerl.runs.evolve import command_of, newest, resume, seconds_of, settings_of
+from agilerl.runs.evolve import command_of, fresh_folder, newest, resume, seconds_of, settings_of
 from agilerl.runs.run_folder import environment_of, load_elite, read_rows, read_yaml
 
 SMALL: dict[str, Any] = {"steps": 5000, "seed": 3, "workers": 0, "verbose": False}
@@ -139,6 +139,14 @@ def test_the_command_repeats_the_run() -> None:
         "agilerl train CartPole-v1 'LR={high: 0.001, low: 0.0001}' --algo DQN --seed 7"
         " --steps 5000 --target 475 --budget 10min"
     )
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    found = [fresh_folder(tmp_path, "run").name for _ in range(3)]
+    assert found == ["run", "run-2", "run-3"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="out"):
+        fresh_folder(tmp_path / "file", "run")
 
 
 @pytest.mark.parametrize(
