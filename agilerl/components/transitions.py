@@ -54,7 +54,15 @@ def as_vector_env(env: Any) -> Any:
 
     Args:
         env: a vector environment, a single one, or a class or function that makes a single one.
+
+    Raises:
+        EnvError: if it is an id.
     """
+    if isinstance(env, str):
+        raise EnvError(
+            f"env: expected an environment, got the id {env!r}; make it with"
+            f" makeVectEnvs({env!r}, num_envs=8)."
+        )
     if isinstance(env, type) or (callable(env) and not hasattr(env, "step")):
         return InProcessVectorEnv.made_by([env])
     return env if hasattr(env, "num_envs") else InProcessVectorEnv([env])

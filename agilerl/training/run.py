@@ -103,8 +103,9 @@ class RunState:
         due: whether the population has to be evaluated before it trains again.
         evaluated: whether it was, and is to be selected from before it trains again.
         history: one row for each agent and evaluation.
-        best_ever: a copy of the agent of the highest fitness so far.
-        best_fitness: that fitness.
+        best_ever: a copy of the best agent so far: of the highest fitness, or the one whose check
+            reached the target.
+        best_fitness: its fitness, or the mean of its check where there was one.
         trained_before: ``train_steps`` at the last evaluation.
         evaluation_steps: environment steps that it took.
         memory_is_data: the buffer holds a data set, and training stores nothing in it.
@@ -223,7 +224,7 @@ class Generation:
             where its fitness touched the target, else None.
         solved: whether that reached the target.
         seconds: wall time since the start.
-        best_ever: a copy of the agent of the highest fitness of all generations so far.
+        best_ever: a copy of the best agent of all generations so far; see ``RunState``.
         check_steps: environment steps of the check, which are among the ``eval_steps``.
     """
 
@@ -299,9 +300,11 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
     state.trained_before = state.train_steps
     state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
     state.eval_steps += state.evaluation_steps + (0 if check is None else check.steps)
-    if np.isfinite(fitnesses[best]) and fitnesses[best] > state.best_fitness:
+    solved = check is not None and plan.reached(check)
+    value = fitnesses[best] if check is None else check.fitness  # many episodes tell more than few
+    if np.isfinite(value) and (solved or value > state.best_fitness):
         state.best_ever = copy.deepcopy(state.population[best])
-        state.best_fitness = fitnesses[best]
+        state.best_fitness = value
     new = state.generation % plan.select_every == 0
     rows = rows_of(state.population, fitnesses, state.counters(), new)
     state.history += rows
@@ -316,7 +319,7 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
         fitnesses=fitnesses,
         rows=tuple(rows),
         check=None if check is None else check.fitness,
-        solved=check is not None and plan.reached(check),
+        solved=solved,
         seconds=state.seconds,
         best_ever=state.best_ever,
         check_steps=0 if check is None else check.steps,

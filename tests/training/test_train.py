@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from agilerl.algorithms.dqn import DQN
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.errors import ConfigError
+from agilerl.errors import ConfigError, EnvError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from tests.agents import OwnAgent
@@ -87,3 +87,8 @@ def test_an_eval_env_is_where_fitness_comes_from() -> None:
     run([OwnAgent(0), OwnAgent(1)], env, eval_env=eval_env, max_steps=5, eval_max_steps=3)
     assert eval_env.steps_taken == 2 * 2 * 3
     assert env.steps_taken == 2 * 4 * 5
+
+
+def test_an_id_in_place_of_an_environment_is_named() -> None:
+    with pytest.raises(EnvError, match=r"makeVectEnvs\('CartPole-v1'"):
+        run([OwnAgent(0)], "CartPole-v1")
