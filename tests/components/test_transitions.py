@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
@@ -270,3 +271,23 @@ def test_an_agent_that_drops_the_batch_axis_is_named() -> None:
     stream.reset()
     with pytest.raises(EnvError, match="expected 3 rows"):
         stream.begin(np.zeros(1, int))
+
+
+def test_an_environment_that_only_resets_is_an_error_and_no_endless_loop() -> None:
+    class Stuck(gym.vector.VectorEnv[Any, Any, Any]):
+        """Says terminated in every step, the one that resets (NEXT_STEP) included."""
+
+        metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        num_envs = 1
+        single_observation_space = gym.spaces.Box(0, 1, (1,))
+        single_action_space = gym.spaces.Discrete(2)
+
+        def reset(self, **kwargs: Any) -> Any:
+            return np.zeros((1, 1), np.float32), {}
+
+        def step(self, actions: Any) -> Any:
+            ended, going = np.ones(1, bool), np.zeros(1, bool)
+            return np.zeros((1, 1), np.float32), np.zeros(1), ended, going, {}
+
+    with pytest.raises(EnvError, match="again and again"):
+        evaluate(lambda states: np.zeros(1, int), Stuck(), 3, 100)
