@@ -277,10 +277,12 @@ def test_an_environment_that_only_resets_is_an_error_and_no_endless_loop() -> No
     class Stuck(gym.vector.VectorEnv[Any, Any, Any]):
         """Says terminated in every step, the one that resets (NEXT_STEP) included."""
 
-        metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         num_envs = 1
         single_observation_space = gym.spaces.Box(0, 1, (1,))
         single_action_space = gym.spaces.Discrete(2)
+
+        def __init__(self) -> None:
+            self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
         def reset(self, **kwargs: Any) -> Any:
             return np.zeros((1, 1), np.float32), {}
