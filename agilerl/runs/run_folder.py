@@ -10,6 +10,7 @@ report.html      see ``runs.report``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from agilerl.training.run import Generation
 from agilerl.training.yaml_config import UNREADABLE, parse
 
 SETTINGS, PICTURE = "settings.yaml", "fitness.png"
+TIMES = "times.json"
 ELITE, SUMMARY = "elite/agent.pt", "elite/elite.yaml"
 
 
@@ -56,9 +58,17 @@ class RunFolder:
             write_rows(self.path, self.rows, "w")
         self.rows += generation.rows
         write_rows(self.path, generation.rows, "a")
+        self.add_times(generation)
         if generation.best_ever is not None and generation.best_ever is not self.best_ever:
             self.best_ever = generation.best_ever
             self.save_elite()
+
+    def add_times(self, generation: Generation) -> None:
+        """Note how much of the time went into evaluation."""
+        before = read_times(self.path) if generation.number else {}
+        evaluation = before.get("evaluation", 0.0) + generation.evaluation_seconds
+        times = {"evaluation": evaluation, "total": generation.seconds + generation.evaluation_seconds}
+        write_bytes(self.path / TIMES, json.dumps(times).encode())
 
     def save_elite(self, evaluation: Mapping[str, Any] | None = None) -> None:
         """Write the best agent, and what it is; ``evaluation`` says how it did afterwards."""
@@ -92,6 +102,15 @@ class RunFolder:
         if self.rows:
             title = f"{self.settings.get('algo', '')} on {self.settings.get('env', '')}"
             save_or_show(fitness_history(self.rows, title, target), self.path / PICTURE)
+
+
+def read_times(path: str | Path) -> dict[str, float]:
+    """Return the seconds of evaluation and of all in a run folder; nothing if none were noted."""
+    try:
+        found = json.loads((Path(path) / TIMES).read_text())
+        return {name: float(found[name]) for name in ("evaluation", "total")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def evolved_config(agent: Any, config: Mapping[str, Any]) -> dict[str, Any]:

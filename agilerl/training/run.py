@@ -226,6 +226,7 @@ class Generation:
         seconds: wall time since the start.
         best_ever: a copy of the best agent of all generations so far; see ``RunState``.
         check_steps: environment steps of the check, which are among the ``eval_steps``.
+        evaluation_seconds: wall time that this evaluation took, its check included.
     """
 
     number: int
@@ -240,6 +241,7 @@ class Generation:
     seconds: float
     best_ever: Any
     check_steps: int = 0
+    evaluation_seconds: float = 0.0
 
     @property
     def global_steps(self) -> int:
@@ -385,7 +387,9 @@ def generations(
         state.seconds = time.perf_counter() - start
         generation = None
         if state.due:
+            begun = time.perf_counter()
             generation = evaluate_population(task, state, executor, plan)
+            generation = replace(generation, evaluation_seconds=time.perf_counter() - begun)
         solved = generation is not None and generation.solved
         after_episode(state, solved or plan.spent(state))
         if generation is not None:

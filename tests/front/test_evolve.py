@@ -13,7 +13,7 @@ import yaml
 
 from agilerl import CheckpointError, ConfigError, EnvError, Run, evolve, initialPopulation
 from agilerl.runs.evolve import command_of, fresh_folder, newest, resume, seconds_of, settings_of
-from agilerl.runs.run_folder import environment_of, load_elite, read_rows, read_yaml
+from agilerl.runs.run_folder import environment_of, load_elite, read_rows, read_times, read_yaml
 
 SMALL: dict[str, Any] = {"steps": 5000, "seed": 3, "workers": 0, "verbose": False}
 
@@ -54,6 +54,11 @@ def test_a_run_is_its_elite_population_history_and_folder(finished: Run) -> None
     again = load_elite(finished.path)
     state = np.zeros((1, 4), np.float32)
     assert again.getAction(state).tolist() == finished.elite.getAction(state).tolist()
+
+
+def test_the_folder_knows_how_long_evaluation_took(finished: Run) -> None:
+    times = read_times(finished.path)
+    assert 0 < times["evaluation"] < times["total"]
 
 
 def test_every_agent_starts_with_values_of_its_own(finished: Run) -> None:

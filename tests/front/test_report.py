@@ -44,6 +44,7 @@ def parts_of(page: str) -> Parts:
 def test_a_page_has_all_figures_and_loads_nothing(tmp_path: Path) -> None:
     write_rows(tmp_path, ROWS, "w")
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (tmp_path / "times.json").write_text('{"evaluation": 1.0, "total": 4.0}')
     path = write_report(tmp_path)
     page = path.read_text("utf-8")
     parts = parts_of(page)
@@ -51,6 +52,7 @@ def test_a_page_has_all_figures_and_loads_nothing(tmp_path: Path) -> None:
     assert parts.loads == []
     assert "agilerl train X" in page
     assert "Since generation 2" in page
+    assert "25 % of it evaluation" in page
     assert re.search(r"learning rate</td><td>2</td><td>\+10\.0", page)
     names = {"fitness.png", "tree.png", "hyperparameters.png"}
     assert {p.name for p in (tmp_path / "figures").iterdir()} == names
