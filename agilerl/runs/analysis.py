@@ -71,7 +71,9 @@ def ancestors_rows(rows: Sequence[Row]) -> dict[tuple[int, int], Row | None]:
     found: dict[tuple[int, int], Row | None] = {}
     for group in by_generation(rows):
         for row in group:
-            source = before.get(row["index"]) or before.get(row["parent"]) or ever.get(row["parent"])
+            source = (
+                before.get(row["index"]) or before.get(row["parent"]) or ever.get(row["parent"])
+            )
             found[row["generation"], row["index"]] = source
         before = {row["index"]: row for row in group}
         ever |= before
@@ -215,7 +217,7 @@ def fitness_warning(
     )
     if math.isfinite(best) and best - last > spread / 4:
         found.append(
-            f"The best fitness was {best:.1f}, the last generation's best {last:.1f}: the population"
-            " has fallen back. elite/ holds the agent that was best."
+            f"The best fitness was {best:.1f}, the last generation's best {last:.1f}: the"
+            " population has fallen back. elite/ holds the agent that was best."
         )
     return found

@@ -14,16 +14,14 @@ from typing import Any, Literal
 
 import yaml
 
-from agilerl.runs.evaluation import LONGEST, Evaluation, is_maker
-from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.components.make_env import make_env
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.spaces import agent_shape
 from agilerl.errors import CheckpointError, ConfigError, check_int, check_keys
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.selection import TruncationSelection
-from agilerl.seeding import derive
-from agilerl.training.run import ENDLESS, Generation
+from agilerl.runs.evaluation import LONGEST, Evaluation, is_maker
+from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.runs.film import film
 from agilerl.runs.report import write_report
 from agilerl.runs.retrain import Retrained, retrain
@@ -38,6 +36,8 @@ from agilerl.runs.run_folder import (
     read_rows,
     read_yaml,
 )
+from agilerl.seeding import derive
+from agilerl.training.run import ENDLESS, Generation
 from agilerl.training.train import train
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 
@@ -422,7 +422,10 @@ def command_of(
     words += ["--algo", settings["algo"], "--seed", str(settings["seed"])]
     for name in ("steps", "target"):
         if settings[name] is not None:
-            words += [f"--{name}", f"{settings[name]:g}" if name == "target" else str(settings[name])]
+            words += [
+                f"--{name}",
+                f"{settings[name]:g}" if name == "target" else str(settings[name]),
+            ]
     return shlex.join(words + ([] if budget is None else ["--budget", str(budget)]))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from agilerl.checkpoint import write_bytes
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.runs.analysis import (
     Effect,
@@ -24,9 +25,8 @@ from agilerl.runs.analysis import (
     warnings_of,
     winner_line,
 )
-from agilerl.runs.paper_figures import write_figures
 from agilerl.runs.page import PAGE, plotly_script
-from agilerl.checkpoint import write_bytes
+from agilerl.runs.paper_figures import write_figures
 from agilerl.runs.run_folder import SETTINGS, SUMMARY, read_rows, read_times, read_yaml
 from agilerl.training.history import Row, by_generation
 
@@ -185,8 +185,13 @@ def fitness_figure(rows: Sequence[Row], target: float | None) -> Any:
             **common,
         ),
         points(
-            graphs, [g[0] for g in groups], means, mode="lines", name="mean",
-            line={"color": MEAN, "dash": "dot"}, hovertemplate="mean %{y:.1f}<extra></extra>",
+            graphs,
+            [g[0] for g in groups],
+            means,
+            mode="lines",
+            name="mean",
+            line={"color": MEAN, "dash": "dot"},
+            hovertemplate="mean %{y:.1f}<extra></extra>",
         ),
         points(
             graphs,
@@ -267,11 +272,17 @@ def tree_figure(rows: Sequence[Row]) -> Any:
     figure = graphs.Figure(
         [
             kind(
-                **edges, mode="lines", name="descent", hoverinfo="skip",
+                **edges,
+                mode="lines",
+                name="descent",
+                hoverinfo="skip",
                 line={"color": ALL, "width": 0.7},
             ),
             kind(
-                **line, mode="lines", name="the elite's line", hoverinfo="skip",
+                **line,
+                mode="lines",
+                name="the elite's line",
+                hoverinfo="skip",
                 line={"color": WINNER, "width": 3},
             ),
             kind(
@@ -317,16 +328,28 @@ def hyperparameter_figure(rows: Sequence[Row], settings: Mapping[str, Any]) -> A
         common = {"hovertemplate": f"{name} %{{y:.3g}}<br>%{{text}}<extra></extra>"}
         figure.add_trace(
             points(
-                graphs, known, [row[name] for row in known], mode="markers", name="agents",
-                showlegend=number == 1, marker={"size": 5, "color": ALL, "opacity": 0.55}, **common,
+                graphs,
+                known,
+                [row[name] for row in known],
+                mode="markers",
+                name="agents",
+                showlegend=number == 1,
+                marker={"size": 5, "color": ALL, "opacity": 0.55},
+                **common,
             ),
             number,
             1,
         )
         figure.add_trace(
             points(
-                graphs, own, [row[name] for row in own], mode="lines", name="the elite's line",
-                showlegend=number == 1, line={"color": WINNER, "width": 3, "shape": "hv"}, **common,
+                graphs,
+                own,
+                [row[name] for row in own],
+                mode="lines",
+                name="the elite's line",
+                showlegend=number == 1,
+                line={"color": WINNER, "width": 3, "shape": "hv"},
+                **common,
             ),
             number,
             1,
@@ -357,12 +380,21 @@ def architecture_figure(rows: Sequence[Row]) -> Any:
     figure = graphs.Figure(
         [
             points(
-                graphs, known, [size_of(row["architecture"]) for row in known], mode="markers",
-                name="agents", marker={"size": 5, "color": ALL, "opacity": 0.55}, **common,
+                graphs,
+                known,
+                [size_of(row["architecture"]) for row in known],
+                mode="markers",
+                name="agents",
+                marker={"size": 5, "color": ALL, "opacity": 0.55},
+                **common,
             ),
             points(
-                graphs, winner, [size_of(row["architecture"]) for row in winner], mode="lines",
-                name="the elite's line", line={"color": WINNER, "width": 3, "shape": "hv"},
+                graphs,
+                winner,
+                [size_of(row["architecture"]) for row in winner],
+                mode="lines",
+                name="the elite's line",
+                line={"color": WINNER, "width": 3, "shape": "hv"},
                 **common,
             ),
         ]

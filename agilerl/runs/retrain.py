@@ -100,7 +100,9 @@ def edit_networks(agent: Any, label: str) -> None:
             method = getattr(type(network), match[1], None)
             if method is None or not hasattr(method, "__wrapped__"):
                 raise CheckpointError(f"schedule: networks have no edit {match[1]!r}.")
-            names = [n for n in signature(method.__wrapped__).parameters if n not in ("self", "rng")]
+            names = [
+                n for n in signature(method.__wrapped__).parameters if n not in ("self", "rng")
+            ]
             choice = {n: int(v) if v.isdigit() else v for n, v in zip(names, values, strict=False)}
             network.apply_edit(network.plan(match[1], None, **choice))
         owned.sync()
@@ -126,7 +128,9 @@ def retrain(
     settings, elite = read_yaml(folder, SETTINGS), read_yaml(folder, SUMMARY)
     points = elite.get("schedule")
     if not points or "schedule" not in settings:
-        raise CheckpointError(f"{folder}: no schedule of an elite there; retrain needs a run of evolve().")
+        raise CheckpointError(
+            f"{folder}: no schedule of an elite there; retrain needs a run of evolve()."
+        )
     given = environment_of(folder) if env is None else env
     rows = [row for row in read_rows(folder) if row["fitness"] >= elite["fitness"]]
     episodes = int(rows[0]["episode"]) if rows else int(points[-1]["episode"]) + 1

@@ -67,7 +67,10 @@ class RunFolder:
         """Note how much of the time went into evaluation."""
         before = read_times(self.path) if generation.number else {}
         evaluation = before.get("evaluation", 0.0) + generation.evaluation_seconds
-        times = {"evaluation": evaluation, "total": generation.seconds + generation.evaluation_seconds}
+        times = {
+            "evaluation": evaluation,
+            "total": generation.seconds + generation.evaluation_seconds,
+        }
         write_bytes(self.path / TIMES, json.dumps(times).encode())
 
     def save_elite(self, evaluation: Mapping[str, Any] | None = None) -> None:
