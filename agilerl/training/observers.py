@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from agilerl.training.run import ENDLESS, Generation, Plan, RunObserver, RunState, clock
 
 LINE_WIDTH = 79
+#: Generations from whose best fitness the time to the target is foretold.
+TREND = 6
 
 
 def short(count: float) -> str:
@@ -31,7 +35,8 @@ class Progress(RunObserver):
     each generation.
 
     Args:
-        plan: of the run; the time left is that to its nearest limit.
+        plan: of the run; the time left is that to its nearest limit, or to the target where the
+            best fitness of the last generations rises fast enough to be there first.
         stream: where to write, by default stderr.
         exploration: epsilon by episode, if there is one.
     """
@@ -47,6 +52,7 @@ class Progress(RunObserver):
         self.start = time.perf_counter()
         self.before = (0, 0, 0.0)
         self.last: Generation | None = None
+        self.trend: deque[tuple[float, float]] = deque(maxlen=TREND)
         self.live = self.stream.isatty()
         self.bar = tqdm(file=self.stream, bar_format="{desc}", disable=not self.live)
 
@@ -68,7 +74,20 @@ class Progress(RunObserver):
             for limit, before, now in limits
             if limit is not None
         ]
+        if (goal := self.until_target()) is not None:
+            times.append(goal)
         return max(min(times), 0.0) if times else None
+
+    def until_target(self) -> float | None:
+        """Return the seconds until the best fitness reaches the target, if it goes on rising so."""
+        if self.plan.target is None or len(self.trend) < TREND:
+            return None
+        seconds, fitness = np.array(self.trend).T
+        if not np.isfinite(fitness).all() or np.ptp(seconds) == 0:
+            return None
+        rise = float(np.polyfit(seconds - seconds[0], fitness, 1)[0])
+        missing = self.plan.target - float(fitness.mean())
+        return missing / rise - float(seconds[-1] - seconds.mean()) if rise > 0 else None
 
     def line(self, episode: int, global_steps: int) -> str:
         """Return the progress line."""
@@ -104,6 +123,7 @@ class Progress(RunObserver):
     def __call__(self, generation: Generation) -> None:
         """Show a generation."""
         self.last = generation
+        self.trend.append((generation.seconds, generation.best_fitness))
         line = self.line(generation.episode, generation.global_steps)
         if self.live:
             self.bar.set_description_str(line)

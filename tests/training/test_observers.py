@@ -92,6 +92,19 @@ def test_progress_says_steps_fitness_target_exploration_rate_and_time_left() -> 
     assert "first evaluation pending" in line
 
 
+def test_a_target_that_comes_first_is_what_the_time_left_is_about() -> None:
+    pop = small_population(1)
+    progress = Progress(Plan(10_000, 1, 200.0), io.StringIO())
+    progress.begin(RunState([]))
+    progress.start -= 60.0
+    for number in range(6):  # ten a generation, which takes ten seconds
+        progress(generation(pop, [100.0 + 10 * number], episode=number, seconds=10.0 * number))
+    assert progress.left(6, 1) == pytest.approx(50.0)  # from 150 to 200
+    for number in range(6):  # and none where fitness does not rise
+        progress(generation(pop, [100.0 - number], episode=number, seconds=10.0 * number))
+    assert progress.left(6, 1) > 90_000
+
+
 def test_progress_says_lr_batch_and_architecture_where_there_is_room() -> None:
     pop = small_population(1, LR=3e-4, BATCH_SIZE=48)
     progress = Progress(Plan(4, 1), io.StringIO())
