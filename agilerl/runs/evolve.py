@@ -201,8 +201,8 @@ def evolve(
     settings["command"] = command_of(settings, budget, init_hp, mutation_params)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{settings['env']}-{settings['algo']}-{stamp}-{settings['seed']}"
-    path = fresh_folder(Path(out), re.sub(r"[^\w.-]+", "-", name))
     limit = None if budget is None else seconds_of(budget)
+    path = fresh_folder(Path(out), re.sub(r"[^\w.-]+", "-", name))
     return trained(env, settings, path, limit, workers, False, verbose, callbacks)
 
 
