@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 
 class AgileRLError(ValueError):
@@ -25,6 +25,11 @@ class ConfigError(AgileRLError):
 
 class EnvError(AgileRLError):
     """An environment, a space or an observation that can't be used."""
+
+    def located(self, where: str) -> Self:
+        """Return this error; its message says from now on where it came about."""
+        self.args = (f"{where}: {self}",)
+        return self
 
 
 class DatasetError(AgileRLError):

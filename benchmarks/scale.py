@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.training.executors import EpisodeResult, Evaluation, InProcess, Processes
+from agilerl.training.executors import InProcess, Processes
+from agilerl.training.jobs import EpisodeResult, Evaluation
 from agilerl.training.train import train
 from agilerl.utils.utils import makeVectEnvs
 from benchmarks import online, timing

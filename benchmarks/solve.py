@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from agilerl.algorithms import AGENTS
-from agilerl.training.report import load_elite, returns_of
+from agilerl.runs.evaluation import evaluate
+from agilerl.runs.run_folder import SETTINGS, environment_of, load_elite, read_yaml
 from benchmarks.timing import RESULTS, publish, table
 
 ROOT = Path(__file__).parents[1]
@@ -42,15 +42,14 @@ def summary_of(run: Path) -> dict[str, Any]:
     """Return what came out of one run, its elite tested anew."""
     with (run / "history.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    agent, summary = load_elite(run, AGENTS)
-    seed = summary["run"]["seed"]
+    agent, settings = load_elite(run), read_yaml(run, SETTINGS)
     return {
-        "seed": seed,
+        "seed": settings["seed"],
         "steps": float(last["global_steps"]),
         "minutes": float(last["seconds"]) / 60,
-        "mean": float(returns_of(agent, summary, 100, seed=10_000 + seed).mean()),
-        **summary["hyperparameters"],
-        "architecture": summary["architecture"],
+        "mean": evaluate(agent, environment_of(run), seed=10_000 + settings["seed"]).mean,
+        **agent.hyperparameters,
+        "architecture": agent.architecture,
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from agilerl.lifeline import beat
 from agilerl.seeding import Streams
-from agilerl.training.executors import EpisodeResult, Evaluation
+from agilerl.training.jobs import EpisodeResult, Evaluation
 from tests.agents import OwnAgent, OwnQAgent, evolvable
 from tests.envs import CatchEnv, PayEnv
 

@@ -8,7 +8,7 @@ episode, never a row whose action was ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -129,8 +129,12 @@ class TransitionStream:
             int(observation.start) if isinstance(observation, spaces.Discrete) else 0
         )
         self._first_action = int(action.start) if isinstance(action, spaces.Discrete) else 0
+        integers = isinstance(action, spaces.Box) and np.issubdtype(action.dtype, np.integer)
+        #: what continuous actions become in a space of whole numbers
+        self._whole = action.dtype if integers else None
         self._resetting = np.zeros(self.num_envs, bool)
         self._action: Array = np.empty(0)
+        self._taken = 0
         self.state: Array = np.empty(0)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -140,24 +144,48 @@ class TransitionStream:
 
     def reset(self, seed: int | None = None) -> Array:
         """Start new episodes everywhere and return the first states [N, ...]."""
-        observation, _ = self.env.reset(seed=seed)
+        self._taken = 0
+        try:
+            observation, _ = self.env.reset(seed=seed)
+            self.state = self._observe(observation)
+        except Exception as error:  # whatever an environment may raise
+            blame(error, self.env, "reset()", "")
         self._resetting = np.zeros(self.num_envs, bool)
-        self.state = self._observe(observation)
         return self.state
 
     def begin(self, action: Array) -> None:
-        """Start a vector step with the agent's actions, [N] or [N, action_dim]."""
+        """Start a vector step with the agent's actions, [N] or [N, action_dim].
+
+        In a space of whole numbers they are rounded: what is stored is what was executed.
+        """
         self._action = np.asarray(action)
+        if self._whole is not None:
+            self._action = np.rint(self._action).astype(self._whole)
         if len(self._action) != self.num_envs:
             raise EnvError(
                 f"action: expected {self.num_envs} rows, one for each sub-environment, got"
                 f" {self._action.shape}; getAction must keep the batch axis."
             )
+        self._taken += 1
         if self._async:
-            self.env.step_async(self._action + self._first_action)
+            try:
+                self.env.step_async(self._action + self._first_action)
+            except Exception as error:  # whatever an environment may raise
+                blame(error, self.env, "step_async()", f"step {self._taken}")
 
     def finish(self) -> Step:
-        """Return the step that ``begin`` started; ``state`` is now where the agent acts next."""
+        """Return the step that ``begin`` started; ``state`` is now where the agent acts next.
+
+        Raises:
+            EnvError: if the environment raises, or returns what it must not; the message says in
+                which step and, as far as is known, in which sub-environment and at which action.
+        """
+        try:
+            return self._finished()
+        except Exception as error:  # whatever an environment may raise
+            blame(error, self.env, "step()", f"step {self._taken}")
+
+    def _finished(self) -> Step:
         if self._async:
             result = self.env.step_wait()
         else:
@@ -168,7 +196,8 @@ class TransitionStream:
         if reward.shape != (self.num_envs,) or not (np.abs(reward) <= LARGEST).all():
             raise EnvError(
                 f"reward: expected {self.num_envs} finite numbers that float32 can hold, got"
-                f" {reward!r} from {self.env}; fix the environment's step()."
+                f" {reward!r} from {self.env} after the actions {self._action.tolist()}; fix the"
+                " environment's step()."
             )
         terminated = self._flags("terminated", terminated)
         truncated = self._flags("truncated", truncated)
@@ -222,6 +251,12 @@ class TransitionStream:
         next_state[rows] = self._observe(last, rows=len(rows))
         return next_state
 
+    def _after(self, row: int) -> str:
+        """Return in words what was done in a sub-environment just now."""
+        if not self._taken or row >= len(self._action):
+            return ""
+        return f" after the action {self._action[row].tolist()}"
+
     def _observe(self, observation: Any, rows: int | None = None) -> Array:
         """Return observations as the agent reads them; raise ``EnvError`` if they can't be.
 
@@ -239,8 +274,8 @@ class TransitionStream:
             row = int(np.argwhere(~(np.abs(states) <= LARGEST))[0][0])
             raise EnvError(
                 f"observation: NaN or infinite value (as float32) in sub-environment {row} of"
-                f" {self.env}: {states[row]!r}; fix the environment, nothing of this step was"
-                " stored."
+                f" {self.env}: {states[row]!r}{self._after(row)}; fix the environment, nothing of"
+                " this step was stored."
             )
         if self._first_state:
             states = states - self._first_state
@@ -269,8 +304,18 @@ def true_next_state(next_state: Array, info: Mapping[str, Any]) -> Array:
     return true
 
 
+def blame(error: Exception, env: Any, method: str, where: str) -> NoReturn:
+    """Raise ``EnvError`` about an environment that raised, or gave what it must not."""
+    if isinstance(error, EnvError):
+        raise error.located(where) if where else error
+    told = f"{method} of {env} raised {type(error).__name__}: {error}"
+    raise EnvError(f"{where}: {told}" if where else told) from error
+
+
 class CountedEnv:
     """A vector environment that counts the transitions of every sub-environment.
+
+    Whatever it raises is an ``EnvError`` about the step.
 
     A NEXT_STEP row that only resets an episode is no transition, and is not counted.
     """
@@ -284,11 +329,17 @@ class CountedEnv:
     def reset(self, **kwargs: Any) -> Any:
         """Reset the environment."""
         self._resetting = 0
-        return self.env.reset(**kwargs)
+        try:
+            return self.env.reset(**kwargs)
+        except Exception as error:  # whatever an environment may raise
+            blame(error, self.env, "reset()", "")
 
     def step(self, actions: Any) -> Any:
         """Step the environment and count."""
-        result = self.env.step(actions)
+        try:
+            result = self.env.step(actions)
+        except Exception as error:  # whatever an environment may raise
+            blame(error, self.env, "step()", "")
         beat()
         self.count += int(self.env.num_envs) - self._resetting
         if self._next_step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +34,42 @@ def flag(name: str, value: Any, env: Any) -> bool:
     if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "bui" and value in (0, 1):
         return bool(value)
     raise EnvError(f"{name}: expected True or False, got {value!r} from {env}; fix its step().")
+
+
+def a_number(reward: Any, env: Any) -> float:
+    """Return a reward as a number; raise ``EnvError`` if it is none."""
+    try:
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise EnvError(
+            f"reward: expected a number, got {reward!r} from {env}; fix its step()."
+        ) from error
+
+
+#: What the methods of an environment return.
+RETURNED = {
+    "step()": "(observation, reward, terminated, truncated, info)",
+    "reset()": "(observation, info)",
+}
+
+
+def parts(method: str, result: Any, count: int, env: Any) -> Any:
+    """Return what a method of an environment gave; raise ``EnvError`` if it has other parts."""
+    if isinstance(result, tuple) and len(result) == count:
+        return result
+    got = f"{len(result)} values" if isinstance(result, tuple) else f"a {type(result).__name__}"
+    raise EnvError(
+        f"{method}: expected {RETURNED[method]}, got {got} from {env}; it is not of gymnasium's"
+        " present API, see https://gymnasium.farama.org/introduction/migration_guide."
+    )
+
+
+def blame(error: Exception, row: int, method: str, action: Any = None) -> NoReturn:
+    """Raise ``EnvError`` about a sub-environment that raised, or gave what it must not."""
+    where = f"sub-environment {row}" + ("" if action is None else f", action {action}")
+    if isinstance(error, EnvError):
+        raise error.located(where)
+    raise EnvError(f"{where}: {method} raised {type(error).__name__}: {error}") from error
 
 
 class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
@@ -109,8 +145,12 @@ class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
         observations = np.empty((self.num_envs, *self._shape), self._dtype)
         env_infos: EnvInfos = []
         for i, env in enumerate(self.envs):
-            observation, info = env.reset(seed=seed[i], options=options)
-            observations[i] = self._check(observation)
+            try:
+                result = env.reset(seed=seed[i], options=options)
+                observation, info = parts("reset()", result, 2, env)
+                observations[i] = self._check(observation)
+            except Exception as error:  # whatever an environment may raise
+                blame(error, i, "reset()")
             if info:
                 env_infos.append((i, info))
         return observations, self._infos(env_infos)
@@ -134,34 +174,35 @@ class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
         """Return observations, rewards, terminated, truncated and infos of the step."""
         if self._actions is None:
             raise EnvError("step_wait: no step was started; call reset() and step_async() first.")
+        actions, self._actions = self._actions, None
         observations = np.empty((self.num_envs, *self._shape), self._dtype)
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         env_infos: EnvInfos = []
         shape, dtype, first = self._shape, self._dtype, self._first_state
-        for i, (env, action) in enumerate(zip(self.envs, self._actions, strict=True)):
-            observation, reward, over, cut, info = env.step(action)
-            try:
-                rewards[i] = reward
-            except (TypeError, ValueError) as error:
-                raise EnvError(
-                    f"reward: expected a number, got {reward!r} from {env}; fix its step()."
-                ) from error
-            plain = type(observation) is np.ndarray and observation.dtype is dtype
-            if first or not plain or observation.shape != shape:
-                observation = self._check(observation)
-            if type(over) is not bool or type(cut) is not bool:
-                over, cut = flag("terminated", over, env), flag("truncated", cut, env)
-            if over or cut:
-                terminated[i], truncated[i] = over, cut
-                last = copy.copy(observation)  # the environment may write its next one into it
-                env_infos.append((i, {"final_obs": last, "final_info": info}))
-                observation, info = env.reset()
-                observation = self._check(observation)
-            observations[i] = observation
-            if info:
-                env_infos.append((i, info))
-        self._actions = None
+        i, doing = 0, "step()"
+        try:
+            for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+                result = env.step(action)
+                observation, reward, over, cut, info = parts("step()", result, 5, env)
+                rewards[i] = a_number(reward, env)
+                plain = type(observation) is np.ndarray and observation.dtype is dtype
+                if first or not plain or observation.shape != shape:
+                    observation = self._check(observation)
+                if type(over) is not bool or type(cut) is not bool:
+                    over, cut = flag("terminated", over, env), flag("truncated", cut, env)
+                if over or cut:
+                    terminated[i], truncated[i] = over, cut
+                    last = copy.copy(observation)  # the environment may write its next into it
+                    env_infos.append((i, {"final_obs": last, "final_info": info}))
+                    doing = "reset()"
+                    observation, info = parts(doing, env.reset(), 2, env)
+                    observation, doing = self._check(observation), "step()"
+                observations[i] = observation
+                if info:
+                    env_infos.append((i, info))
+        except Exception as error:  # whatever an environment may raise
+            blame(error, i, doing, actions[i])
         infos = self._infos(env_infos) if env_infos else {}
         return observations, rewards, terminated, truncated, infos
 

@@ -1,7 +1,7 @@
-"""The jobs of a run, and where they are done.
+"""Where the jobs of a run are done: in this process, or in worker processes.
 
-A job trains one agent for one episode, or evaluates one.  Its result depends on its arguments only,
-so that an executor changes how long a run takes, and no number.
+The result of a job depends on its arguments only (see ``training.jobs``), so that an executor
+changes how long a run takes, and no number.
 """
 
 from __future__ import annotations
@@ -15,84 +15,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from agilerl.components.replay_buffer import ReplayBuffer, Rows
+from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import AgileRLError, ConfigError, EnvError, check_float, check_int
 from agilerl.seeding import Streams
 from agilerl.signals import check
 from agilerl.threads import cores
+from agilerl.training.jobs import EpisodeResult, Evaluation, Task, evaluate_agent, train_agent
 from agilerl.training.pickling import Failure, Packed, dumps
 from agilerl.training.worker_handle import STARTING, WorkerHandle, end
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 logger = logging.getLogger("agilerl")
-
-#: Episodes over which a target must be reached.
-CHECK_EPISODES = 100
-
-
-@dataclass
-class EpisodeResult:
-    """What an episode of one agent gave, beside the agent itself.
-
-    Attributes:
-        steps: environment steps (or games) that it took.
-        counts: transitions that each vector step stored, [max_steps].
-        rows: these transitions.
-    """
-
-    steps: int
-    counts: Array = field(default_factory=lambda: np.zeros(0, int))
-    rows: Rows = field(default_factory=Rows)
-
-    @classmethod
-    def of(cls, steps: Sequence[tuple[Array, ...]]) -> EpisodeResult:
-        """Return what vector steps gave: for each its transitions, an array a field."""
-        counts = np.array([len(fields[0]) for fields in steps], int)
-        rows = Rows(int(counts.sum()))
-        if rows.written:
-            rows.fields = [np.concatenate(column) for column in zip(*steps, strict=True)]
-        return cls(rows.written, counts, rows)
-
-
-class Evaluation(NamedTuple):
-    """A mean return, the environment steps that it took, and its standard error if known.
-
-    ``seen`` has the transitions of the episodes, where they are to be stored.
-    """
-
-    fitness: float
-    steps: int
-    se: float | None = None
-    seen: EpisodeResult = EpisodeResult(0)
-
-
-class Task(Protocol):
-    """What differs between online, offline and language training.
-
-    The same arguments give the same results, in any process.
-    """
-
-    def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
-        """Train ``agent`` for episode ``streams.number``; ``memory`` is what it sees and fills."""
-        ...
-
-    def evaluate(self, agent: Any, streams: Streams) -> Evaluation:
-        """Evaluate ``agent`` in generation ``streams.number``, and append to its ``fitness``."""
-        ...
-
-    def check(self, agent: Any, streams: Streams, target: float) -> Evaluation:
-        """Return the mean return over ``CHECK_EPISODES`` fresh episodes.
-
-        It may be that of fewer, where these show that ``target`` will not be reached.
-        """
-        ...
-
 
 #: Losses running of one job that stop a run.
 LOSSES = 3
@@ -106,34 +42,6 @@ TAKING = "taking over the task"
 TELLING = "bringing the buffer up to date"
 #: What may take any time.
 READY = (None, STARTING)
-#: What the loop itself keeps in an agent.
-LOOP_KEEPS = ("scores", "fitness", "steps")
-
-
-def rng_owners(agent: Any) -> list[Any]:
-    """Return whatever draws in ``agent``; a user's own agent need not say."""
-    return list(getattr(agent, "rng_owners", ()))
-
-
-def train_agent(task: Task, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
-    """Let ``agent`` spend one episode; its rows come back, and ``memory`` is left as it was.
-
-    The agent and the buffer draw from the streams of the episode, and have their own back after
-    it.  A buffer of the user's own kind is shared directly: the rows stay in it.
-    """
-    with streams.lend("exploration", rng_owners(agent)):
-        if type(memory) is not ReplayBuffer:
-            return task.train_episode(agent, memory, streams)
-        with streams.lend("minibatches", [memory]), memory.view() as rows:
-            result = task.train_episode(agent, memory, streams)
-    result.rows = rows
-    return result
-
-
-def evaluate_agent(task: Task, agent: Any, streams: Streams) -> Evaluation:
-    """Evaluate ``agent``; whatever it draws, its own streams stay where they are."""
-    with streams.lend("evaluation", rng_owners(agent)):
-        return task.evaluate(agent, streams)
 
 
 class Executor(Protocol):

@@ -15,7 +15,7 @@ from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.lifeline import beat
 from agilerl.seeding import Streams, derive
-from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
+from agilerl.training.jobs import CHECK_EPISODES, EpisodeResult, Evaluation
 from agilerl.training.language_config import RunConfig, TrainConfig
 
 

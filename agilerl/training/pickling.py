@@ -13,6 +13,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -128,6 +129,27 @@ def _make_again(
                 " functions that make it give the same environment each time."
             )
     return env
+
+
+def maker_of(env: Any) -> Callable[[], Any]:
+    """Return what makes a vector environment anew, as it is made now; it can be pickled.
+
+    Raises:
+        EnvError: if it can't be made again.
+    """
+    if type(env) is ProcessVectorEnv:
+        return partial(ProcessVectorEnv, list(env.env_fns))
+    if type(env) is AsyncVectorEnv:
+        modes: dict[str, Any] = _gymnasium(env)[2]
+        return partial(AsyncVectorEnv, list(env.env_fns), **modes)
+    try:
+        return partial(loads, dumps(env))
+    except Exception as error:  # whatever an object may raise that can't be pickled
+        raise EnvError(
+            f"env_restarts: the environment can't be made anew ({type(error).__name__}: {error});"
+            " make it by makeVectEnvs(...) with an id, a class or a function that makes one, or"
+            " pass env_restarts=0."
+        ) from error
 
 
 # -------------------------------------------------------------------------------------- exceptions

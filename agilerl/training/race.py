@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from agilerl.seeding import Streams
-from agilerl.training.executors import Evaluation, Executor, Task
+from agilerl.training.executors import Executor
+from agilerl.training.jobs import Evaluation, Task
 
 #: An agent may still be the best whose fitness is within so many standard errors of it.
 DOUBT = 1.5

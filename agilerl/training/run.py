@@ -20,8 +20,9 @@ from agilerl import signals
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, refusing
 from agilerl.seeding import Streams
-from agilerl.training.executors import EpisodeResult, Evaluation, Executor, Task
+from agilerl.training.executors import Executor
 from agilerl.training.history import Row, fitness_table, rows_of
+from agilerl.training.jobs import EpisodeResult, Evaluation, Task, check_agent
 from agilerl.training.race import combined, raced
 
 #: As many episodes as this are no limit.
@@ -108,6 +109,7 @@ class RunState:
         best_fitness: its fitness, or the mean of its check where there was one.
         trained_before: ``train_steps`` at the last evaluation.
         evaluation_steps: environment steps that it took.
+        env_restarts: how often environments failed, and were made anew.
         memory_is_data: the buffer holds a data set, and training stores nothing in it.
         changing: whether the population is just being selected and mutated.
     """
@@ -125,6 +127,7 @@ class RunState:
         "best_fitness",
         "trained_before",
         "evaluation_steps",
+        "env_restarts",
     )
 
     population: list[Any]
@@ -144,6 +147,7 @@ class RunState:
     best_fitness: float = -float("inf")
     trained_before: int = 0
     evaluation_steps: int = 0
+    env_restarts: int = 0
     memory_is_data: bool = False
     changing: bool = False
 
@@ -204,7 +208,7 @@ class RunState:
     def counters(self) -> Row:
         """Return how far the run is, as the history notes it."""
         names = ("generation", "episode", "global_steps", "train_steps", "eval_steps")
-        counts = {name: getattr(self, name) for name in names}
+        counts = {name: getattr(self, name) for name in (*names, "env_restarts")}
         return {**counts, "seconds": round(self.seconds, 3)}
 
 
@@ -277,6 +281,7 @@ def train_population(task: Task, state: RunState, executor: Executor) -> None:
     for agent, result in zip(state.population, results, strict=True):
         agent.steps[-1] += result.steps
         state.train_steps += result.steps
+        state.env_restarts += result.restarts
     store(state.memory, results)
     state.episode += 1
     state.evaluated = False
@@ -294,10 +299,12 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
     rounds = raced(task, state.population, executor, streams, plan.race)
     evaluations = [combined(own) for own in rounds]
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
+    state.env_restarts += sum(evaluation.restarts for own in rounds for evaluation in own)
     best = fittest_first(fitnesses)[0]
     check = None
     if plan.target is not None and fitnesses[best] >= plan.target:
         check = checked(task, state.population, best, streams[best], plan.target)
+        state.env_restarts += check.restarts
     store(state.memory, [evaluation.seen for own in rounds for evaluation in own])
     state.trained_before = state.train_steps
     state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
@@ -333,7 +340,7 @@ def checked(
 ) -> Evaluation:
     """Return what fresh episodes of the best agent give; if they fail, nobody was evaluated."""
     try:
-        return task.check(population[best], streams, target)
+        return check_agent(task, population[best], streams, target)
     except BaseException:
         for agent in population:
             del agent.fitness[-1:]

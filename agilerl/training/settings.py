@@ -6,6 +6,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,10 +18,11 @@ from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.hpo.mutation import Mutations
 from agilerl.threads import limited_threads
 from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_checkpoints
-from agilerl.training.executors import Executor, Task, chosen_executor
+from agilerl.training.executors import Executor, chosen_executor
 from agilerl.training.history import hyperparameters
 from agilerl.training.observers import Progress
 from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
+from agilerl.training.tasks import EnvironmentTask
 from agilerl.training.wandb_log import WandbLogger
 
 #: Episodes between checkpoints, where evaluations have no fixed interval.
@@ -59,6 +61,7 @@ class Settings:
     workers: int | Literal["auto"]
     executor: Executor | None
     env_timeout: float | None
+    env_restarts: int
     threads: int
     select_every: int
     total_steps: int | None
@@ -84,6 +87,7 @@ class Settings:
         if self.evo_epochs != "auto":
             check_int("evo_epochs", self.evo_epochs)
         check_int("race", self.race, minimum=0)
+        check_int("env_restarts", self.env_restarts, minimum=0)
         if self.total_steps is not None:
             check_int("total_steps", self.total_steps)
         if self.time_limit is not None:
@@ -128,6 +132,12 @@ class Settings:
                     " load_state_dict(state), so a run of it can't be saved; add them, or pass"
                     " checkpoint=None."
                 )
+            if self.env_restarts and not hasattr(agent, "load_state_dict"):
+                raise ConfigError(
+                    f"env_restarts: {type(agent).__name__} has no state_dict() and"
+                    " load_state_dict(state), so an episode of it can't be begun again; add them,"
+                    " or pass env_restarts=0."
+                )
         if self.saves and self.memory is not None and type(self.memory) is not ReplayBuffer:
             raise ConfigError(
                 f"checkpoint: a {type(self.memory).__name__} can't be saved; use a ReplayBuffer, or"
@@ -167,10 +177,11 @@ class Settings:
             "eval_max_steps": self.eval_max_steps or self.max_steps,
             "evo_loop": self.evo_loop,
             "store_evaluation": self.store_evaluation,
+            "env_restarts": self.env_restarts,
         }
 
     def run(
-        self, task: Task, more: Mapping[str, Any], memory_is_data: bool = False
+        self, task: EnvironmentTask, more: Mapping[str, Any], memory_is_data: bool = False
     ) -> tuple[list[Any], list[list[float]]]:
         """Train the population; return it as last evaluated, fittest first, and all fitnesses.
 
@@ -185,7 +196,7 @@ class Settings:
         state.memory_is_data = memory_is_data
         plan = Plan(**{field.name: getattr(self, field.name) for field in fields(Plan)})
         chosen = chosen_executor(self.workers, self.executor, self.env_timeout, len(pop))
-        with limited_threads(self.threads), chosen as executor:
+        with limited_threads(self.threads), closing(task), chosen as executor:
             executor.begin(task, pop, memory)
             observers = self.observers(state, more, plan, getattr(task, "epsilon", None))
             if state.episode:  # it goes on: workers take the buffer that was loaded

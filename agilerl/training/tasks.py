@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +14,8 @@ from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
 from agilerl.lifeline import beat
 from agilerl.seeding import Streams
-from agilerl.training.executors import CHECK_EPISODES, EpisodeResult, Evaluation
+from agilerl.training.jobs import CHECK_EPISODES, EpisodeResult, Evaluation
+from agilerl.training.pickling import maker_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,11 +38,12 @@ class Exploration:
         return max(self.end, self.start * self.decay**episode)
 
 
-@dataclass(frozen=True)
-class EnvironmentTask:
+@dataclass
+class EnvironmentTask(ABC):
     """Evaluates agents in an environment.
 
     All agents of a generation see the same episodes, so that they are compared like with like.
+    Only ``restart`` changes a task: it exchanges environments that failed.
 
     Attributes:
         eval_env: a vector environment to evaluate in.
@@ -47,6 +52,10 @@ class EnvironmentTask:
         eval_max_steps: longest evaluation episode.
         evo_loop: evaluation episodes of each sub-environment.
         store_evaluation: bring home the transitions of evaluations.
+        env_restarts: how often environments that fail are made anew, in one episode or evaluation.
+
+    Raises:
+        EnvError: if they are to be, and can't.
     """
 
     eval_env: Any
@@ -55,6 +64,41 @@ class EnvironmentTask:
     eval_max_steps: int
     evo_loop: int
     store_evaluation: bool = field(default=False, kw_only=True)
+    env_restarts: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Note how the environments are made, while they are whole."""
+        self._makers: dict[str, Callable[[], Any]] = {}
+        self._made: list[Any] = []
+        if self.env_restarts:
+            self._makers = {name: maker_of(env) for name, env in self.environments().items()}
+
+    @abstractmethod
+    def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
+        """Train ``agent`` for episode ``streams.number``; ``memory`` is what it sees and fills."""
+
+    def environments(self) -> dict[str, Any]:
+        """Return the environments by what they are for; one that serves twice is there once."""
+        return {"evaluation": self.eval_env}
+
+    def take(self, environments: Mapping[str, Any]) -> None:
+        """Go on in these environments, which are as ``environments()`` gives them."""
+        self.eval_env = environments["evaluation"]
+
+    def restart(self) -> None:
+        """Make all environments anew; the old ones are closed, as well as they can be."""
+        new = {name: make() for name, make in self._makers.items()}
+        for env in self.environments().values():
+            with suppress(Exception):  # it has failed already
+                env.close()
+        self.take(new)
+        self._made = list(new.values())
+
+    def close(self) -> None:
+        """Close the environments that were made here; the first ones are the user's."""
+        for env in self._made:
+            with suppress(Exception):  # the environment's own affair
+                env.close()
 
     def _restarted(self, seed: int) -> CountedEnv:
         env = CountedEnv(self.eval_env)
@@ -103,7 +147,7 @@ def mean_and_error(returns: Array) -> tuple[float, float]:
     return float(returns.mean()), float(returns.std(ddof=1) / np.sqrt(len(returns)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class OnlineTask(EnvironmentTask):
     """An episode is ``max_steps`` vector steps from a reset.
 
@@ -119,6 +163,17 @@ class OnlineTask(EnvironmentTask):
     stream: TransitionStream
     learning_starts: int
     epsilon: Exploration
+
+    def environments(self) -> dict[str, Any]:
+        """Return the environments by what they are for; one that serves twice is there once."""
+        if self.eval_env is self.stream.env:
+            return {"training": self.stream.env}
+        return {"training": self.stream.env, **super().environments()}
+
+    def take(self, environments: Mapping[str, Any]) -> None:
+        """Go on in these environments, which are as ``environments()`` gives them."""
+        self.stream = TransitionStream(environments["training"], self.swap_channels)
+        self.eval_env = environments.get("evaluation", self.stream.env)
 
     def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
         """Train ``agent``; what it sees is stored in ``memory``."""
@@ -148,7 +203,7 @@ class OnlineTask(EnvironmentTask):
         return EpisodeResult(int(counts.sum()), counts)
 
 
-@dataclass(frozen=True)
+@dataclass
 class OfflineTask(EnvironmentTask):
     """An episode is ``max_steps`` learn calls on samples of the data."""
 

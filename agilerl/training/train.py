@@ -53,6 +53,7 @@ def train(
     time_limit: float | None = None,
     race: int = 0,
     confidence: float | None = None,
+    env_restarts: int = 0,
     store_evaluation: bool = False,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
@@ -104,6 +105,9 @@ def train(
             ``agilerl.training.executors``.
         env_timeout: seconds without a vector step or learn step after which a worker is taken to
             hang; what it did is then done again by another.  None waits for ever.
+        env_restarts: how often, in one episode or evaluation of an agent, an environment that
+            raises or returns what it must not is made anew, and the episode begun again; after that
+            the ``EnvError`` ends the run.  What the abandoned episodes stepped is not counted.
         threads: of torch and NumPy in each episode and evaluation, wherever it is done: more than
             one pays for large networks only, and where cores are left beside the workers.
         select_every: evaluations between selections: frequent evaluation catches an agent at its

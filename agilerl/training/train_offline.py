@@ -71,6 +71,7 @@ def train(
     time_limit: float | None = None,
     race: int = 0,
     confidence: float | None = None,
+    env_restarts: int = 0,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population on recorded transitions, and evolve it.
 

@@ -19,7 +19,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.lifeline import beat, beat_into
 from agilerl.seeding import Streams
 from agilerl.threads import limited_threads
-from agilerl.training.executors import LOOP_KEEPS, evaluate_agent, train_agent
+from agilerl.training.jobs import LOOP_KEEPS, evaluate_agent, train_agent
 from agilerl.training.pickling import Failure, Packed, dumps, loads
 
 #: Requests that are not answered: the parent goes on to send.

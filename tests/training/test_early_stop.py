@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agilerl.components.vector_env import InProcessVectorEnv
+from agilerl.errors import EnvError
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.training.run import Generation
 from tests.agents import OwnAgent
@@ -132,7 +133,9 @@ def test_an_error_in_the_middle_carries_the_population_as_last_evaluated() -> No
             return super().step(action)
 
     pop = [OwnAgent(i, fitnesses=[float(i)]) for i in range(2)]
-    with pytest.raises(OSError, match="simulator is gone") as caught:
+    told = "agent 0, episode .*sub-environment 0, action 0.*OSError: the simulator is gone"
+    with pytest.raises(EnvError, match=told) as caught:
         run(pop, Failing(), n_episodes=40)
     assert caught.value.population == [pop[1], pop[0]]  # type: ignore[attr-defined]
+    assert isinstance(caught.value.__cause__, OSError)
     assert any(".population" in note for note in caught.value.__notes__)

@@ -240,7 +240,8 @@ def test_an_environment_s_error_ends_the_run_with_the_population_as_last_evaluat
     executor: Any,
 ) -> None:
     pop = [jobs.Savable(i, action=1) for i in range(2)]
-    with pytest.raises(jobs.OddError, match="no fuel") as caught:
+    told = r"agent 0, episode \d+: step \d+: sub-environment 0, action 1: step\(\).*no fuel"
+    with pytest.raises(EnvError, match=told) as caught:
         run(pop, makeVectEnvs(jobs.FaultyEnv, 2, length=9), executor=executor)
     assert caught.value.population == pop  # type: ignore[attr-defined]
 

@@ -11,7 +11,8 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import ConfigError
 from agilerl.hpo.selection import TruncationSelection
 from agilerl.seeding import Streams
-from agilerl.training.executors import Evaluation, InProcess
+from agilerl.training.executors import InProcess
+from agilerl.training.jobs import Evaluation
 from agilerl.training.race import combined, in_doubt, raced
 from agilerl.training.run import Plan
 from agilerl.utils.utils import makeVectEnvs
