@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import zlib
 from abc import ABC, abstractmethod
@@ -68,6 +69,8 @@ class Agent(ABC):
         parent: index of the agent that this one was cloned from, or None.
         mut: label of the last mutation.
         elite: whether mutations leave it as it is.
+        diverged: whether a loss, a gradient or an output was NaN or infinite; an agent that has
+            diverged stays so, with fitness -inf, until a healthy one takes its place.
         rng: what the agent draws from.
         networks: what it owns, by name; the first is the policy.
     """
@@ -85,6 +88,7 @@ class Agent(ABC):
         "steps",
         "learn_count",
         "elite",
+        "diverged",
     )
 
     index: int
@@ -100,6 +104,7 @@ class Agent(ABC):
         self.rng: Generator = generator(self.seed, "exploration")
         self.parent: int | None = None
         self.elite = False
+        self.diverged = False
         self.scores: list[float] = []
         self.fitness: list[float] = []
         self.fitness_se: float | None = None
@@ -168,18 +173,27 @@ class Agent(ABC):
         An agent that has diverged does not play: its fitness is -inf.
         """
         self.fitness_se = None
-        if all(network.is_finite() for network in self.networks.values()):
-            returns = np.asarray(play(), float)
-            fitness = float(returns.mean())
-            if returns.size > 1:
-                self.fitness_se = float(returns.std(ddof=1) / np.sqrt(returns.size))
-        else:
-            logger.warning(
-                "agent %d has diverged (weights are not finite): fitness -inf", self.index
-            )
+        if not all(network.is_finite() for network in self.networks.values()):
+            self.note_divergence("weights are")
+        returns = np.array([-np.inf]) if self.diverged else np.asarray(play(), float)
+        fitness = float(returns.mean())
+        if self.diverged:  # before, or while it played
             fitness = float("-inf")
+        elif returns.size > 1:
+            self.fitness_se = float(returns.std(ddof=1) / np.sqrt(returns.size))
         self.fitness.append(fitness)
         return fitness
+
+    def note_divergence(self, what: str) -> None:
+        """Mark the agent as diverged; ``what`` was not finite."""
+        if not self.diverged:
+            logger.warning(
+                "agent %d has diverged (%s not finite): its updates are skipped where they would"
+                " spread this, and its fitness is -inf",
+                self.index,
+                what,
+            )
+        self.diverged = True
 
     # ----------------------------------------------------------------------------- copies and state
 
@@ -429,6 +443,24 @@ class EvolvableAgent(Agent):
     def adapt_to_env(self, env: Any) -> None:
         """Take from an environment what the agent was not told; raise ``EnvError`` if unfit."""
         check_observation_space(single_spaces(env)[0])
+
+    # ------------------------------------------------------------------------------------- learning
+
+    def descend(self, network: TrainedNetwork, loss: Any, gradient: Any) -> float:
+        """Make one step of a network down a loss [], and return the loss.
+
+        Where the loss or a gradient is NaN or infinite, no step is made, and the agent is marked.
+
+        Args:
+            network: whose ``forward`` came last.
+            loss: of the outputs of ``forward``.
+            gradient: of the loss with respect to these outputs.
+        """
+        value = float(loss)
+        network.backward(gradient)
+        if not (math.isfinite(value) and network.step(self.max_grad_norm)):
+            self.note_divergence("a loss or gradient is")
+        return value
 
     # -------------------------------------------------------------------------------- observations
 

@@ -20,7 +20,7 @@ from agilerl.algorithms.settings import (
     no_accelerator,
     setting,
 )
-from agilerl.algorithms.trained_network import TrainedNetwork
+from agilerl.algorithms.trained_network import TrainedNetwork, finite
 from agilerl.components.spaces import continuous_bounds
 from agilerl.errors import ConfigError
 from agilerl.networks.base import EvolvableNetwork
@@ -179,6 +179,9 @@ class DDPG(EvolvableAgent):
         policy = self.policy.infer(states, target=self.averaged_policy and epsilon == 0)
         noise = self._noise(policy, epsilon) if epsilon > 0 else 0 * policy
         actions: Array = to_array(self._scaled(policy, noise))
+        if not finite(actions.ravel()):  # the environment would be blamed for what it makes of them
+            self.note_divergence("actions are")
+            actions = np.where(np.isfinite(actions), actions, self._bounds[0][3])
         return actions
 
     @np.errstate(all="ignore")
@@ -201,9 +204,7 @@ class DDPG(EvolvableAgent):
         for critic in critics:
             values = critic.forward(states, actions)[:, 0]
             loss, gradient = losses.squared_error(values, targets)
-            critic.backward(gradient[:, None])
-            critic.step(self.max_grad_norm)
-            total += float(loss)
+            total += self.descend(critic, loss, gradient[:, None])
 
         self.learn_count += 1
         if self.learn_count % self.policy_freq == 0:
@@ -217,7 +218,6 @@ class DDPG(EvolvableAgent):
         actor, critic = self.policy, self.critics[0]
         policy = actor.forward(states)
         values = critic.forward(states, self._scaled(policy))[:, 0]
-        _, gradient = losses.policy_gradient(values)
+        loss, gradient = losses.policy_gradient(values)
         half_range = self._bounds_like(policy)[2]
-        actor.backward(half_range * critic.input_gradient(gradient[:, None]))
-        actor.step(self.max_grad_norm)
+        self.descend(actor, loss, half_range * critic.input_gradient(gradient[:, None]))

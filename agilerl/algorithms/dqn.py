@@ -13,7 +13,7 @@ from agilerl.algorithms import losses
 from agilerl.algorithms.arrays import to_array
 from agilerl.algorithms.base import Array, EvolvableAgent
 from agilerl.algorithms.settings import Setting, device_setting, flag, no_accelerator, setting
-from agilerl.algorithms.trained_network import TrainedNetwork
+from agilerl.algorithms.trained_network import TrainedNetwork, finite
 from agilerl.components.spaces import check_discrete_actions
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
@@ -60,7 +60,10 @@ class DQN(EvolvableAgent):
     def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N] of highest value; each is random with probability epsilon."""
         averaged = self.averaged_policy and epsilon == 0
-        actions: Array = to_array(self.policy.infer(states, target=averaged).argmax(1))
+        values = to_array(self.policy.infer(states, target=averaged))
+        if not finite(values.ravel()):
+            self.note_divergence("Q values are")
+        actions: Array = values.argmax(1)
         if epsilon > 0:
             explore = self.rng.random(len(actions)) < epsilon
             random = self.rng.integers(self.action_dim, size=len(actions))
@@ -79,9 +82,7 @@ class DQN(EvolvableAgent):
         next_q = q.infer(next_states, target=True)
         best = (q.infer(next_states) if self.double else next_q).argmax(1)
         targets = losses.td_target(rewards, dones, losses.taken(next_q, best), self.gamma)
-        loss, gradient = self.loss(q.forward(states), actions, targets)
-        q.backward(gradient)
-        q.step(self.max_grad_norm)
+        loss = self.descend(q, *self.loss(q.forward(states), actions, targets))
         q.soft_update(self.tau)
         self.learn_count += 1
-        return float(loss)
+        return loss

@@ -8,6 +8,7 @@ mask; what stands between two of them was written by the environment and belongs
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -343,11 +344,13 @@ class LanguageAgent(Agent):
                 terms[name] = terms.get(name, 0.0) + float(mean.detach())
         if self.clip:
             torch.nn.utils.clip_grad_norm_(network.module.parameters(), self.clip)
-        network.step()
+        total_loss = sum(terms.values())
+        if not (math.isfinite(total_loss) and network.step()):
+            self.note_divergence("a loss or gradient is")
         self.learn_count += 1
         self.terms = terms
         self.after_step()
-        return sum(terms.values())
+        return total_loss
 
     def _parts(self, batch: Any) -> list[Any]:
         """Return the batch in ``accumulate`` parts of games."""

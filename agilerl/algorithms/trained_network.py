@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -288,24 +290,34 @@ class TrainedNetwork:
         device = next(self._module.parameters()).device
         return [torch.as_tensor(x, device=device) for x in inputs]
 
-    def step(self, max_grad_norm: float | None = None) -> None:
+    def step(self, max_grad_norm: float | None = None) -> bool:
         """Make one step of Adam with the gradients that ``backward`` set.
 
         Args:
             max_grad_norm: largest norm of the gradient of all parameters together; a larger one is
                 scaled down to it.  None leaves it as it is.
+
+        Returns:
+            Whether it was made: not where a gradient is NaN or infinite.
         """
         kernel = self._kernel if self._graph is None else None
         if kernel is not None and kernel.adam is not None:
+            if not finite(kernel.adam.grad.numpy()):
+                return False
             if max_grad_norm is not None:  # as clip_grad_norm_, at once for all parameters
                 norm = torch.linalg.vector_norm(kernel.adam.grad)
                 kernel.adam.grad.mul_((max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
             kernel.step()
-            return
+            return True
         self._graph = None
+        gradients = [p.grad for p in self._module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not (torch.isfinite(norm) or all(bool(torch.isfinite(g).all()) for g in gradients)):
+            return False
         if max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._module.parameters(), max_grad_norm)
+            nn.utils.clip_grads_with_norm_(self._module.parameters(), max_grad_norm, norm)
         self.optimizer.step()
+        return True
 
     def descend(self, loss: Tensor) -> None:
         """Backpropagate a loss that was computed with autograd from ``module``, and step."""
@@ -398,6 +410,11 @@ class TrainedNetwork:
                 self._kernel.adam.entries = [-1]  # no tensor's: it binds before a step
 
         return load
+
+
+def finite(values: np.ndarray[Any, Any]) -> bool:
+    """Return whether no value [N] is NaN or infinite; the squares' sum shows most at once."""
+    return math.isfinite(np.dot(values, values)) or bool(np.isfinite(values).all())
 
 
 def matching(
