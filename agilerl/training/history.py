@@ -49,6 +49,7 @@ def rows_of(
             "score": float(agent.scores[-1]) if agent.scores else None,
             "steps": int(agent.steps[-1]),
             "updates": getattr(agent, "learn_count", None),
+            "diverged": bool(getattr(agent, "diverged", False)),
             "architecture": str(getattr(agent, "architecture", "")),
             **hyperparameters(agent),
         }

@@ -7,6 +7,7 @@ here.  The loop trains, evaluates, yields a ``Generation``, and selects and muta
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ import numpy as np
 
 from agilerl import signals
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.errors import CheckpointError, refusing
+from agilerl.errors import AgileRLError, CheckpointError, refusing
 from agilerl.seeding import Streams
 from agilerl.training.executors import Executor
 from agilerl.training.history import Row, fitness_table, rows_of
 from agilerl.training.jobs import EpisodeResult, Evaluation, Task, check_agent
 from agilerl.training.race import combined, raced
+
+logger = logging.getLogger("agilerl")
 
 #: As many episodes as this are no limit.
 ENDLESS = 10**9
@@ -110,6 +113,8 @@ class RunState:
         trained_before: ``train_steps`` at the last evaluation.
         evaluation_steps: environment steps that it took.
         env_restarts: how often environments failed, and were made anew.
+        attempt: 0, or 1 after all agents had diverged; a key of every stream that the run lends.
+        good: the states of the population when it was last evaluated and not all had diverged.
         memory_is_data: the buffer holds a data set, and training stores nothing in it.
         changing: whether the population is just being selected and mutated.
     """
@@ -128,6 +133,7 @@ class RunState:
         "trained_before",
         "evaluation_steps",
         "env_restarts",
+        "attempt",
     )
 
     population: list[Any]
@@ -148,6 +154,8 @@ class RunState:
     trained_before: int = 0
     evaluation_steps: int = 0
     env_restarts: int = 0
+    attempt: int = 0
+    good: list[dict[str, Any]] | None = None
     memory_is_data: bool = False
     changing: bool = False
 
@@ -160,6 +168,8 @@ class RunState:
         state: dict[str, Any] = {name: getattr(self, name) for name in self.COUNTERS}
         state["population"] = [agent.state_dict() for agent in self.population]
         state["best_ever"] = None if self.best_ever is None else self.best_ever.state_dict()
+        # where the population itself is as it was then, it is not saved twice
+        state["good"] = None if self.evaluated and self.healthy else self.good
         state["history"] = [dict(row) for row in self.history]
         for name in ("tournament", "mutation"):
             owner = getattr(self, name)
@@ -196,6 +206,7 @@ class RunState:
             if state["best_ever"] is not None:
                 self.best_ever = copy.deepcopy(prototype)
                 self.best_ever.load_state_dict(state["best_ever"])
+            self.good = state["population"] if state["good"] is None else state["good"]
             self.history = [dict(row) for row in state["history"]]
             for name in self.COUNTERS:
                 setattr(self, name, state[name])
@@ -205,11 +216,58 @@ class RunState:
         """Every environment step by any agent, evaluation included."""
         return self.train_steps + self.eval_steps
 
+    @property
+    def healthy(self) -> bool:
+        """Whether any agent had a finite fitness when the population was evaluated last."""
+        return any(np.isfinite(agent.fitness[-1:]).any() for agent in self.population)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether all agents can be put back to where they were; a user's own need not."""
+        return all(hasattr(agent, "load_state_dict") for agent in self.population)
+
+    def streams(self, number: int) -> list[Streams]:
+        """Return the random streams of all agents in an episode or a generation."""
+        slots = range(len(self.population))
+        return [Streams(self.seed, number, slot, self.attempt) for slot in slots]
+
+    def recover(self) -> None:
+        """Put all agents back to where they were when not all had diverged, once in a run.
+
+        They go on with half their learning rates and with other random streams.
+
+        Raises:
+            AgileRLError: if they never were healthy, or diverge for the second time.
+        """
+        if self.good is None or self.attempt:
+            when = "again" if self.attempt else "before any evaluation"
+            raise AgileRLError(
+                f"fitness: no agent has a finite fitness: all have diverged {when}, in generation"
+                f" {self.generation - 1}. Lower LR, narrow Mutations(ranges={{'lr': ...}}), or set"
+                " MAX_GRAD_NORM; rewards of a smaller scale help, too."
+            )
+        logger.warning(
+            "all agents have diverged in generation %d: they go on as they were when they were last"
+            " healthy, with half their learning rates",
+            self.generation - 1,
+        )
+        for agent, good in zip(self.population, self.good, strict=False):
+            agent.load_state_dict(good)
+            if hasattr(agent, "lr"):
+                agent.lr = agent.lr / 2
+        self.attempt += 1
+
     def counters(self) -> Row:
         """Return how far the run is, as the history notes it."""
         names = ("generation", "episode", "global_steps", "train_steps", "eval_steps")
-        counts = {name: getattr(self, name) for name in (*names, "env_restarts")}
-        return {**counts, "seconds": round(self.seconds, 3)}
+        counts = {name: getattr(self, name) for name in names}
+
+        return {
+            **counts,
+            "seconds": round(self.seconds, 3),
+            "env_restarts": self.env_restarts,
+            "attempt": self.attempt,
+        }
 
 
 @dataclass(frozen=True)
@@ -276,7 +334,7 @@ def fittest_first(fitnesses: Sequence[float]) -> list[int]:
 
 def train_population(task: Task, state: RunState, executor: Executor) -> None:
     """Let every agent spend one episode, and merge what they have seen into the buffer."""
-    streams = [Streams(state.seed, state.episode, slot) for slot in range(len(state.population))]
+    streams = state.streams(state.episode)
     results = executor.train(task, state.population, state.memory, streams)
     for agent, result in zip(state.population, results, strict=True):
         agent.steps[-1] += result.steps
@@ -295,7 +353,7 @@ def store(memory: Any, results: Sequence[EpisodeResult]) -> None:
 
 def evaluate_population(task: Task, state: RunState, executor: Executor, plan: Plan) -> Generation:
     """Evaluate every agent, record what they are, and return the generation."""
-    streams = [Streams(state.seed, state.generation, slot) for slot in range(len(state.population))]
+    streams = state.streams(state.generation)
     rounds = raced(task, state.population, executor, streams, plan.race)
     evaluations = [combined(own) for own in rounds]
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
@@ -319,6 +377,8 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
     state.history += rows
     state.generation += 1
     state.due, state.evaluated = False, True
+    if state.restorable and state.healthy:
+        state.good = [agent.state_dict() for agent in state.population]
     return Generation(
         number=state.generation - 1,
         episode=state.episode,
@@ -350,6 +410,8 @@ def checked(
 def evolve_population(state: RunState, plan: Plan) -> None:
     """Select parents and mutate their children, if it is time: the population that trains next."""
     state.changing = True
+    if state.restorable and not state.healthy:
+        state.recover()
     for agent in state.population:
         agent.steps.append(agent.steps[-1])
     if state.generation % plan.select_every:

@@ -452,6 +452,7 @@ import gymnasium as gym
 import numpy as np
 from agilerl.algorithms.dqn import DQN
 from agilerl.components.replay_buffer import ReplayBuffer
+from agilerl.errors import EnvError
 from agilerl.training.executors import Processes
 from agilerl.training.train import train
 from agilerl.utils.utils import makeVectEnvs
@@ -503,8 +504,9 @@ env = MyEnv()
 env.fails = True
 try:
     result(env, executor=two)
-except MyError as error:
-    print("caught", error)
+except EnvError as error:
+    assert "step() raised MyError: mine" in str(error)
+    print("caught mine")
 """
 
 
