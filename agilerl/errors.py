@@ -10,7 +10,7 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -63,9 +63,26 @@ def refusing(part: str) -> Iterator[None]:
         raise CheckpointError(f"{part}: incomplete or inconsistent ({error!r}).") from error
 
 
+#: What other libraries call things, in lower case, and what they are called here.
+ELSEWHERE = {
+    "learning_rate": "LR",
+    "net_arch": "h_size",
+    "hidden_size": "h_size",
+    "hidden_sizes": "h_size",
+    "buffer_size": "MEMORY_SIZE",
+    "train_freq": "LEARN_STEP",
+    "population_size": "POP_SIZE",
+    "discount": "GAMMA",
+    "policy_delay": "POLICY_FREQ",
+}
+
+
 def suggest(name: object, accepted: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the accepted name nearest to ``name``, or ``""``."""
     by_lower_case = {option.lower(): option for option in accepted}
+    known = ELSEWHERE.get(str(name).lower(), "").lower()
+    if known in by_lower_case:
+        return f" Did you mean {by_lower_case[known]!r}?"
     close = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
     return f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
 
@@ -79,6 +96,13 @@ def check_choice(field: str, value: object, accepted: Iterable[str]) -> str:
         f"{field}: {value!r} is not known; expected one of {', '.join(map(repr, options))}."
         + suggest(value, options)
     )
+
+
+def check_bool(field: str, value: object) -> bool:
+    """Return ``value`` if it is True or False; raise ``ConfigError`` otherwise."""
+    if type(value).__name__ in ("bool", "bool_"):  # NumPy's too
+        return bool(value)
+    raise ConfigError(f"{field}: expected True or False, got {value!r}.")
 
 
 def check_keys(field: str, given: Mapping[str, Any], accepted: Iterable[str]) -> None:
@@ -115,7 +139,8 @@ def check_sizes(field: str, values: object) -> tuple[int, ...]:
 def check_float(field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """Return ``value`` as a finite float in [low, high]; raise ``ConfigError`` otherwise."""
     if isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
-        if math.isfinite(number) and low <= number <= high:
-            return number
+        with suppress(OverflowError):  # an integer that no float holds
+            number = float(value)
+            if math.isfinite(number) and low <= number <= high:
+                return number
     raise ConfigError(f"{field}: expected a finite number in [{low:g}, {high:g}], got {value!r}.")

@@ -26,7 +26,7 @@ from agilerl.algorithms.ilql import ILQL
 from agilerl.training.language_config import BCRunConfig, ILQLRunConfig, RunConfig
 from agilerl.training.language_run import Outcome, train_population
 from agilerl.training.language_start import start_agents
-from agilerl.training.run import RunState
+from agilerl.training.run_state import RunState
 from agilerl.training.train_bc_lm import train as train_bc
 from agilerl.training.train_ilql import train as train_ilql
 from agilerl.training.wordle_setup import wordle_setup

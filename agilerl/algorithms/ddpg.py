@@ -20,9 +20,10 @@ from agilerl.algorithms.settings import (
     no_accelerator,
     setting,
 )
-from agilerl.algorithms.trained_network import TrainedNetwork, finite
+from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import continuous_bounds
 from agilerl.errors import ConfigError
+from agilerl.finite import finite
 from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
@@ -179,7 +180,7 @@ class DDPG(EvolvableAgent):
         policy = self.policy.infer(states, target=self.averaged_policy and epsilon == 0)
         noise = self._noise(policy, epsilon) if epsilon > 0 else 0 * policy
         actions: Array = to_array(self._scaled(policy, noise))
-        if not finite(actions.ravel()):  # the environment would be blamed for what it makes of them
+        if not finite(actions):  # the environment would be blamed for what it makes of them
             self.note_divergence("actions are")
             actions = np.where(np.isfinite(actions), actions, self._bounds[0][3])
         return actions

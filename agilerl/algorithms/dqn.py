@@ -13,8 +13,9 @@ from agilerl.algorithms import losses
 from agilerl.algorithms.arrays import to_array
 from agilerl.algorithms.base import Array, EvolvableAgent
 from agilerl.algorithms.settings import Setting, device_setting, flag, no_accelerator, setting
-from agilerl.algorithms.trained_network import TrainedNetwork, finite
+from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_discrete_actions
+from agilerl.finite import finite
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
@@ -61,7 +62,7 @@ class DQN(EvolvableAgent):
         """Return the actions [N] of highest value; each is random with probability epsilon."""
         averaged = self.averaged_policy and epsilon == 0
         values = to_array(self.policy.infer(states, target=averaged))
-        if not finite(values.ravel()):
+        if not finite(values):
             self.note_divergence("Q values are")
         actions: Array = values.argmax(1)
         if epsilon > 0:

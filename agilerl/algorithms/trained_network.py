@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +21,7 @@ from agilerl.algorithms.optimizer_state import (
     transfer_moments,
 )
 from agilerl.errors import CheckpointError
+from agilerl.finite import finite
 from agilerl.networks import mlp_kernel
 from agilerl.networks.base import EvolvableNetwork, Params
 from agilerl.networks.mlp_kernel import MLPKernel
@@ -410,11 +409,6 @@ class TrainedNetwork:
                 self._kernel.adam.entries = [-1]  # no tensor's: it binds before a step
 
         return load
-
-
-def finite(values: np.ndarray[Any, Any]) -> bool:
-    """Return whether no value [N] is NaN or infinite; the squares' sum shows most at once."""
-    return math.isfinite(np.dot(values, values)) or bool(np.isfinite(values).all())
 
 
 def matching(

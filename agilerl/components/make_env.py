@@ -61,6 +61,15 @@ def env_maker(env: str | Callable[..., Any], **kwargs: Any) -> Callable[[], gym.
     return functools.partial(gym.make, spec, disable_env_checker=True, **kwargs)
 
 
+def cure(error: Exception) -> str:
+    """Return how to install what an environment misses."""
+    if "box2d" in str(error).lower():
+        return "Install it with `pip install 'agilerl[box2d]'`."
+    if "mujoco" in str(error).lower():
+        return "Install it with `pip install 'gymnasium[mujoco]'`."
+    return "Install what the message names."
+
+
 def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """Return the environment ``env_name``, made without gymnasium's passive checker.
 
@@ -75,8 +84,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:
         return gym.make(_current(env_name), disable_env_checker=True, **kwargs)
     except (gym_error.DependencyNotInstalled, ImportError) as error:
         raise EnvError(
-            f"env_name {env_name!r}: a package that it needs is missing ({error}). Install it with"
-            " `pip install 'agilerl[box2d]'`, or the extra that the message names."
+            f"env_name {env_name!r}: a package that it needs is missing ({error}). {cure(error)}"
         ) from error
     except gym_error.Error as error:
         raise EnvError(

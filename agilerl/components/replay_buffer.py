@@ -14,6 +14,7 @@ import torch
 from agilerl.components.frame_buffer import FrameBuffer, FrameColumn
 from agilerl.devices import check_device
 from agilerl.errors import CheckpointError, ConfigError, check_int
+from agilerl.finite import finite
 from agilerl.seeding import generator, load_stream_state, stream_state
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,6 +40,19 @@ class Rows:
     def __len__(self) -> int:
         """Return how many rows were kept."""
         return len(self.fields[0]) if self.fields else 0
+
+
+def check_learnable(name: str, values: Array) -> None:
+    """Raise ``ConfigError`` on values of a field from which nothing can be learnt."""
+    if values.dtype.kind == "f" and not finite(values):
+        raise ConfigError(
+            f"{name}: expected finite numbers, got NaN or infinity in {values!r}; nothing was"
+            " stored."
+        )
+    if name == "action" and values.dtype.kind == "i" and values.ndim == 1 and (values < 0).any():
+        raise ConfigError(
+            f"action: expected numbers of actions, from 0, got {values.min()}; nothing was stored."
+        )
 
 
 class ReplayBuffer:
@@ -107,13 +121,28 @@ class ReplayBuffer:
         return min(self.counter, self.memory_size)
 
     def save2memory(self, *fields: Any) -> None:
-        """Store one transition, its values in the order of ``field_names``."""
-        self._insert([np.asarray(value)[None] for value in fields])
+        """Store one transition, its values in the order of ``field_names``.
+
+        Raises:
+            ConfigError: on NaN, infinity, a negative action number, or values that do not fit.
+        """
+        self.save2memoryVectEnvs(*(np.asarray(value)[None] for value in fields))
 
     def save2memoryVectEnvs(self, *fields: Any) -> None:
-        """Store one transition a row: every value has the same first axis, [N, ...]."""
+        """Store one transition a row: every value has the same first axis, [N, ...].
+
+        Raises:
+            ConfigError: on NaN, infinity, a negative action number, or values that do not fit.
+        """
+        arrays = [np.asarray(value) for value in fields]
+        for name, values in zip(self.field_names, arrays, strict=False):
+            check_learnable(name, values)
+        self.append(arrays)
+
+    def append(self, fields: Sequence[Array]) -> None:
+        """Store one transition a row, of values [N, ...] that were checked already."""
         if not self._insert_alike(fields):
-            self._insert([np.asarray(value) for value in fields])
+            self._insert(fields)
 
     def _insert_alike(self, fields: Sequence[Any]) -> bool:
         """Store rows of the same kind as in the last call; return whether they were.
@@ -293,7 +322,7 @@ class ReplayBuffer:
         ring = [np.roll(values, counter if counter > held else 0, axis=0) for values in rows]
         self.extend(ring, counter, int(state["last_call"]))
 
-    def _insert(self, values: list[Array]) -> None:
+    def _insert(self, values: Sequence[Array]) -> None:
         if len(values) != len(self.field_names):
             raise ConfigError(
                 f"fields: expected {len(self.field_names)} values ({', '.join(self.field_names)}),"
@@ -333,7 +362,7 @@ class ReplayBuffer:
             numbers = (first + np.arange(len(states) - skip)) % self.memory_size
             column.frames.write(numbers, len(self), states[skip:], successors[skip:])
 
-    def _reserved(self, values: list[Array]) -> list[Array | FrameColumn]:
+    def _reserved(self, values: Sequence[Array]) -> list[Array | FrameColumn]:
         """Return the memory of every field, in the shape of the first transition."""
         named = dict(zip(self.field_names, values, strict=True))
         for name, value in named.items():

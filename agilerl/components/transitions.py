@@ -65,6 +65,11 @@ def as_vector_env(env: Any) -> Any:
         )
     if isinstance(env, type) or (callable(env) and not hasattr(env, "step")):
         return InProcessVectorEnv.made_by([env])
+    if not (hasattr(env, "step") and hasattr(env, "reset")):
+        raise EnvError(
+            f"env: expected a gymnasium environment, got {type(env).__name__}; make one with"
+            " makeVectEnvs('CartPole-v1', num_envs=8), say."
+        )
     return env if hasattr(env, "num_envs") else InProcessVectorEnv([env])
 
 

@@ -13,7 +13,11 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from agilerl.components.spaces import check_action_space, check_observation_space
+from agilerl.components.spaces import (
+    check_action_space,
+    check_observation_space,
+    single_spaces,
+)
 from agilerl.errors import EnvError
 from agilerl.seeding import derive
 
@@ -72,6 +76,25 @@ def blame(error: Exception, row: int, method: str, action: Any = None) -> NoRetu
     raise EnvError(f"{where}: {method} raised {type(error).__name__}: {error}") from error
 
 
+def check_alike(envs: Sequence[Any]) -> None:
+    """Raise ``EnvError`` unless these are different environments with equal spaces."""
+    if len(set(map(id, envs))) < len(envs):
+        raise EnvError(
+            f"envs: {envs[0]} is there more than once, and can play one episode at a time only;"
+            " pass one environment for each, or makeVectEnvs the function that makes it."
+        )
+    first = single_spaces(envs[0])
+    for i, env in enumerate(envs):
+        for name, one, other in zip(
+            ("observation", "action"), first, single_spaces(env), strict=True
+        ):
+            if one != other:
+                raise EnvError(
+                    f"envs: the {name} space of sub-environment {i} is {other}, and of the first"
+                    f" one {one}; sub-environments must have equal spaces."
+                )
+
+
 class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
     """Sub-environments stepped in turn in this process, with SAME_STEP autoreset.
 
@@ -94,9 +117,10 @@ class InProcessVectorEnv(VectorEnv[Any, Any, Any]):
         self.envs = list(envs)
         self.num_envs = len(self.envs)
         env = self.envs[0]
-        observation, action = env.observation_space, env.action_space
+        observation, action = single_spaces(env)
         check_observation_space(observation)
         check_action_space(action)
+        check_alike(self.envs)
         self.metadata = {**(env.metadata or {}), "autoreset_mode": AutoresetMode.SAME_STEP}
         self.spec = env.spec
         self.render_mode = env.render_mode

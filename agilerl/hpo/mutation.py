@@ -50,8 +50,8 @@ class Mutations:
         device: checked, and otherwise the networks' own device counts.
         accelerator: must be None.
         ranges: of hyper-parameters, ``{"lr": (1e-5, 1e-2)}`` or ``{"lr": {"low": 1e-5, "high":
-            1e-2}}``; see ``hpo.hyperparameters``.  They are widened to include what the agents
-            start with.
+            1e-2}}``; see ``hpo.hyperparameters``.  For an agent that is outside of a range, it
+            reaches to where that agent is.
         seed: another name for ``rand_seed``, which goes first.
         resample: probability that a hyper-parameter which changes is drawn anew from its range, as
             in population based training, and not moved.
@@ -149,7 +149,7 @@ class Mutations:
         agents = [self._present(agent) for agent in pop]
         for name in self.rl_hp_selection:
             for agent in agents:
-                self.ranges[name] = self.ranges[name].widened(self._value(agent, name))
+                self._value(agent, name)  # raises before anything has changed
         for agent, presented in zip(pop, agents, strict=True):
             if getattr(agent, "elite", False):
                 agent.mut = "elite"
@@ -189,7 +189,7 @@ class Mutations:
         if self.resample and self.rng.random() < self.resample:
             new = self.ranges[name].at(self.rng.random())
         else:
-            new = self.ranges[name].mutate(old, self.rng)
+            new = self.ranges[name].widened(old).mutate(old, self.rng)
         setattr(agent, name, new)
         return f"{name} {old:.3g} -> {new:.3g}"
 

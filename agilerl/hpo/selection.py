@@ -27,6 +27,10 @@ def score(agent: Any, evo_step: int) -> float:
 
 def scores_of(pop: Sequence[Any], evo_step: int) -> Array:
     """Return the scores of a population; raise ``AgileRLError`` if none of them is finite."""
+    if not any(len(agent.fitness) for agent in pop):
+        raise AgileRLError(
+            "fitness: no agent was evaluated yet; call agent.test(env) of each before you select."
+        )
     scores = np.array([score(agent, evo_step) for agent in pop])
     if not np.isfinite(scores).any():
         raise AgileRLError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agilerl.errors import ConfigError, check_int
+from agilerl.errors import ConfigError, check_bool, check_int
 from agilerl.hpo.selection import Array, Selection, child_of, score, scores_of
 from agilerl.seeding import generator
 
@@ -35,7 +35,7 @@ class TournamentSelection(Selection):
     ) -> None:
         super().__init__(population_size, evo_step, generator(seed, "tournament"))
         self.tournament_size = check_int("tournament_size", tournament_size)
-        self.elitism = bool(elitism)
+        self.elitism = check_bool("elitism", elitism)
         if self.tournament_size > self.population_size:
             raise ConfigError(
                 f"tournament_size: {tournament_size} is more than the population"

@@ -32,7 +32,8 @@ from agilerl import __version__
 from agilerl.algorithms import AGENTS
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import AgileRLError, CheckpointError, ConfigError
-from agilerl.training.run import Generation, RunObserver, RunState
+from agilerl.training.run import Generation, RunObserver
+from agilerl.training.run_state import RunState
 
 logger = logging.getLogger("agilerl")
 

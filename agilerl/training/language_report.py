@@ -17,7 +17,8 @@ from agilerl.checkpoint import write_bytes
 from agilerl.seeding import generator
 from agilerl.training.history import Row, write_rows
 from agilerl.training.language_config import EvaluateConfig
-from agilerl.training.run import Generation, RunObserver, RunState
+from agilerl.training.run import Generation, RunObserver
+from agilerl.training.run_state import RunState
 from agilerl.training.wordle_setup import WordleSetup
 from agilerl.wordle.evaluate import Score, score_table
 from agilerl.wordle.games import Games, half_width

@@ -28,7 +28,8 @@ from agilerl.training.language_report import History, choose_beta, data_score, r
 from agilerl.training.language_start import AnyRunConfig, start_agents
 from agilerl.training.language_task import LanguageTask, check_train, evolution
 from agilerl.training.observers import Progress
-from agilerl.training.run import Plan, RunObserver, RunState, run
+from agilerl.training.run import Plan, RunObserver, run
+from agilerl.training.run_state import RunState
 from agilerl.training.wandb_log import WandbLogger
 from agilerl.training.wordle_setup import WordleSetup, wordle_setup
 from agilerl.training.yaml_config import read_config

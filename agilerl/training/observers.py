@@ -13,7 +13,8 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from agilerl.training.run import ENDLESS, Generation, Plan, RunObserver, RunState, clock
+from agilerl.training.run import ENDLESS, Generation, Plan, RunObserver, clock
+from agilerl.training.run_state import RunState
 
 LINE_WIDTH = 79
 #: Generations from whose best fitness the time to the target is foretold.

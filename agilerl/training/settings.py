@@ -21,13 +21,28 @@ from agilerl.training.checkpoints import CheckpointStore, RunCheckpoints, open_c
 from agilerl.training.executors import Executor, chosen_executor
 from agilerl.training.history import hyperparameters
 from agilerl.training.observers import Progress
-from agilerl.training.run import Generation, Plan, RunObserver, RunState, run
+from agilerl.training.run import Generation, Plan, RunObserver, run
+from agilerl.training.run_state import RunState
 from agilerl.training.tasks import EnvironmentTask
 from agilerl.training.wandb_log import WandbLogger
 
 #: Episodes between checkpoints, where evaluations have no fixed interval.
 CHECKPOINT_EVERY = 10
 NEEDED = ("getAction", "learn", "test", "clone", "index", "scores", "fitness", "steps")
+
+
+#: What a run calls of the objects that it is given, and what they should be.
+PARTS = {
+    "memory": ("save2memoryVectEnvs", "sample", "__len__"),
+    "tournament": ("select",),
+    "mutation": ("mutation",),
+}
+EXPECTED = {
+    "memory": "a ReplayBuffer",
+    "tournament": "a TournamentSelection, a TruncationSelection or None",
+    "mutation": "Mutations or None",
+}
+OPTIONAL = ("tournament", "mutation")
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,10 @@ class Settings:
     def of(cls, arguments: Mapping[str, Any]) -> Self:
         """Return the settings among the arguments of a ``train()``, checked."""
         known = {field.name: arguments[field.name] for field in fields(cls)}
-        settings = cls(**{**known, "env": as_vector_env(known["env"])})
+        callbacks = () if known["callbacks"] is None else known["callbacks"]
+        if callable(callbacks):
+            raise ConfigError("callbacks: expected a list of functions; put yours in a list.")
+        settings = cls(**{**known, "callbacks": callbacks, "env": as_vector_env(known["env"])})
         settings.check()
         return settings
 
@@ -82,25 +100,13 @@ class Settings:
         """Raise ``ConfigError`` on arguments that can't be used."""
         if self.accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
-        for name in ("n_episodes", "max_steps", "evo_loop", "select_every"):
-            check_int(name, getattr(self, name))
-        if self.evo_epochs != "auto":
-            check_int("evo_epochs", self.evo_epochs)
-        check_int("race", self.race, minimum=0)
-        check_int("env_restarts", self.env_restarts, minimum=0)
-        if self.total_steps is not None:
-            check_int("total_steps", self.total_steps)
-        if self.time_limit is not None:
-            check_float("time_limit", self.time_limit, 0.0)
-        if self.confidence is not None:
-            check_float("confidence", self.confidence, 0.5, 0.999)
-        check_int("threads", self.threads)
-        if self.target is not None:
-            check_float("target", self.target)
-        if self.checkpoint is not None:
-            check_int("checkpoint", self.checkpoint)
-        if not self.pop:
-            raise ConfigError("pop: empty; make one with initialPopulation(...).")
+        self._check_numbers()
+        if not isinstance(self.pop, Sequence) or not self.pop:
+            raise ConfigError(
+                f"pop: expected a list of agents, got {self.pop!r}; make one with"
+                " initialPopulation(...), or put your agent in a list."
+            )
+        self._check_parts()
         self._check_agents()
         self._check_saving()
         if self.tournament is None and self.mutation is not None:
@@ -113,6 +119,39 @@ class Settings:
             raise ConfigError(
                 f"tournament_size: {size} is more than the population ({len(self.pop)})."
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("n_episodes", "max_steps", "evo_loop", "select_every", "threads"):
+            check_int(name, getattr(self, name))
+        if self.evo_epochs != "auto":
+            check_int("evo_epochs", self.evo_epochs)
+        for name in ("race", "env_restarts"):
+            check_int(name, getattr(self, name), minimum=0)
+        for name in ("total_steps", "checkpoint", "eval_max_steps"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name))
+        if self.time_limit is not None:
+            check_float("time_limit", self.time_limit, 0.0)
+        if self.confidence is not None:
+            check_float("confidence", self.confidence, 0.5, 0.999)
+        if self.target is not None:
+            check_float("target", self.target)
+
+    def _check_parts(self) -> None:
+        """Raise ``ConfigError`` on objects that a run could not use when it comes to them."""
+        for name, methods in PARTS.items():
+            part = getattr(self, name)
+            missing = [method for method in methods if not hasattr(part, method)]
+            if missing and not (part is None and name in OPTIONAL):
+                raise ConfigError(
+                    f"{name}: expected {EXPECTED[name]}, got {part!r}, which has no"
+                    f" {', '.join(missing)}."
+                )
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise ConfigError(
+                    f"callbacks: expected functions of a Generation, got {callback!r}."
+                )
 
     def _check_agents(self) -> None:
         needed = (*NEEDED, "batch_size", "learn_step")

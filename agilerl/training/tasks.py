@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from agilerl.algorithms.base import EvolvableAgent
+from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
 from agilerl.lifeline import beat
 from agilerl.seeding import Streams
@@ -181,6 +182,9 @@ class OnlineTask(EnvironmentTask):
         state = stream.reset(streams.derive("episode"))
         running = np.zeros(stream.num_envs)
         finished: list[float] = []
+        # the stream has checked what a buffer of the user's own checks, or not, for itself
+        plain = type(memory) is ReplayBuffer
+        store = memory.append if plain else lambda fields: memory.save2memoryVectEnvs(*fields)
         counts = np.zeros(self.max_steps, int)
         first = streams.number * self.max_steps  # learn_step counts through all episodes
         for step_index in range(self.max_steps):
@@ -193,7 +197,7 @@ class OnlineTask(EnvironmentTask):
             fields = step.transitions
             counts[step_index] = len(fields[0])
             if len(fields[0]):
-                memory.save2memoryVectEnvs(*fields)
+                store(fields)
             running += step.reward * step.valid
             ended = step.ended
             if ended.any():

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from agilerl.errors import ConfigError
-from agilerl.training.run import Generation, RunObserver, RunState
+from agilerl.training.run import Generation, RunObserver
+from agilerl.training.run_state import RunState
 
 #: Seconds to wait for the server before the run goes on offline.
 PATIENCE = 20

@@ -161,14 +161,21 @@ def test_one_hyper_parameter_changes_drawn_uniformly() -> None:
     assert all(abs(count - 200) < 60 for count in counts.values())
 
 
-def test_bounds_include_what_the_user_started_with() -> None:
-    pop = [make("dqn mlp", lr=lr, batch_size=size) for lr, size in ((0.5, 4000), (1e-8, 2))]
+def test_bounds_include_where_an_agent_is_for_that_agent_only() -> None:
+    starts = (0.5, 4000), (1e-8, 2), (1e-3, 64)
     mutation = mutations("rl_hp", rl_hp_selection=["lr", "batch_size"])
-    for _ in range(100):
+    before = dict(mutation.ranges)
+    seen = []
+    for _ in range(60):
+        pop = [make("dqn mlp", lr=lr, batch_size=size) for lr, size in starts]
         mutation.mutation(pop)
-    assert mutation.ranges["lr"].low == 1e-8
-    assert mutation.ranges["lr"].high == 0.5
-    assert (mutation.ranges["batch_size"].low, mutation.ranges["batch_size"].high) == (2, 4000)
+        seen.append([(agent.lr, agent.batch_size) for agent in pop])
+    high, low, within = zip(*seen, strict=True)
+    assert 0.1 < min(lr for lr, _ in high) < max(lr for lr, _ in high) == 0.5
+    assert {size for _, size in high} == {3200, 4000}
+    assert 1e-8 == min(lr for lr, _ in low) < max(lr for lr, _ in low) < 1e-7
+    assert all(1e-5 <= lr <= 1e-2 for lr, _ in within)
+    assert mutation.ranges == before  # one agent's rate widens no other's range
     first = make("dqn mlp", batch_size=256)
     narrow = mutations("rl_hp", rl_hp_selection=["batch_size"], ranges={"batch_size": (8, 128)})
     assert narrow.mutation([first])[0].batch_size in (205, 256)
@@ -342,7 +349,6 @@ def test_a_hyper_parameter_that_the_agents_lack_is_named() -> None:
 
 def test_a_state_goes_on_with_draws_and_ranges() -> None:
     one, other = mutations("rl_hp"), mutations("rl_hp", rand_seed=5)
-    one.mutation([make("dqn mlp", lr=0.5)])  # which widens the range
     one.limit("batch_size", 100)
     state = one.state_dict()
     kept = copy.deepcopy(state)

@@ -32,8 +32,9 @@ from agilerl.training.executors import InProcess, Processes, worker_count
 from agilerl.training.language_config import TrainConfig
 from agilerl.training.language_task import LanguageTask, check_train
 from agilerl.training.pickling import RemoteError
-from agilerl.training.run import Plan, RunState
+from agilerl.training.run import Plan
 from agilerl.training.run import run as run_task
+from agilerl.training.run_state import RunState
 from agilerl.training.train import train
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from benchmarks.fingerprint import Fingerprint

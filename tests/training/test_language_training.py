@@ -20,7 +20,8 @@ from agilerl.seeding import Streams
 from agilerl.training.language_config import PopulationConfig, RunConfig, TrainConfig
 from agilerl.training.language_run import train_population
 from agilerl.training.language_task import LanguageTask, Schedule, check_train, endless
-from agilerl.training.run import Generation, RunObserver, RunState
+from agilerl.training.run import Generation, RunObserver
+from agilerl.training.run_state import RunState
 from tests.algorithms.language_cases import (
     ACTIONS,
     NET,

@@ -18,7 +18,8 @@ from agilerl.training.observers import (
     Progress,
     short,
 )
-from agilerl.training.run import Generation, Plan, RunState, clock, describe_ending
+from agilerl.training.run import Generation, Plan, clock, describe_ending
+from agilerl.training.run_state import RunState
 from agilerl.utils.utils import makeVectEnvs
 from tests.agents import OwnAgent
 from tests.runs import INF, NAN, run, small_population

@@ -11,7 +11,8 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.transitions import TransitionStream
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.training.executors import InProcess
-from agilerl.training.run import RunState, train_population
+from agilerl.training.run import train_population
+from agilerl.training.run_state import RunState
 from agilerl.training.tasks import Exploration, OnlineTask
 from agilerl.utils.utils import makeVectEnvs
 from tests.agents import OwnAgent

@@ -21,7 +21,7 @@ from tests.runs import FIELDS, Recorder, run
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pop": []}, "pop: empty"),
+        ({"pop": []}, "pop: expected a list of agents, got \\[\\]"),
         ({"pop": [object()]}, "object has no getAction, learn, test"),
         ({"n_episodes": 0}, "n_episodes"),
         ({"max_steps": 2.5}, "max_steps"),
