@@ -14,3 +14,16 @@ from agilerl.algorithms.td3 import TD3
 AGENTS: dict[str, type[EvolvableAgent]] = {agent.algo: agent for agent in (DQN, CQN, DDPG, TD3)}
 #: All agents, likewise.
 ALGORITHMS: dict[str, type[Agent]] = {**AGENTS, **{agent.algo: agent for agent in (BC_LM, ILQL)}}
+
+__all__ = [
+    "AGENTS",
+    "ALGORITHMS",
+    "BC_LM",
+    "CQN",
+    "DDPG",
+    "DQN",
+    "ILQL",
+    "TD3",
+    "Agent",
+    "EvolvableAgent",
+]

@@ -481,8 +481,10 @@ class EvolvableAgent(Agent):
         return as_observations(states, self.observation_shape)
 
     @np.errstate(all="ignore")
-    def getAction(self, state: Any, epsilon: float = 0) -> Any:
+    def getAction(self, state: Any, epsilon: float = 0) -> Array:
         """Return the action in one state, or the actions [N] or [N, action_dim] in N states.
+
+        The action in one state is a NumPy number where actions are discrete.
 
         Args:
             state: an observation, or a batch of them along the first axis (channels first).
@@ -494,7 +496,8 @@ class EvolvableAgent(Agent):
         (states,) = self.native(as_numbers(state))
         single = states.ndim == (0 if self.one_hot else len(self.observation_shape))
         actions = self.act(self.encode(states[None] if single else states), epsilon)
-        return actions[0] if single else actions
+        first: Array = actions[0]
+        return first if single else actions
 
     def unpack(self, experiences: Sequence[Any]) -> tuple[Any, ...]:
         """Return states, actions, rewards [B], next states and dones [B] of a batch.

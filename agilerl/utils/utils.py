@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import torch
 
@@ -19,6 +19,8 @@ from agilerl.training.pictures import population_score, save_or_show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from agilerl.algorithms import CQN, DDPG, DQN, TD3
 
 #: Arguments of agents that ``initialPopulation`` takes itself.
 OWN_ARGUMENTS = ("state_dim", "action_dim", "one_hot", "net_config")
@@ -77,6 +79,81 @@ def makeVectEnvs(
     if check_int("workers", workers, minimum=0):
         return ProcessVectorEnv(makers, seed)
     return InProcessVectorEnv.made_by(makers, seed)
+
+
+class PopulationOptions(TypedDict, total=False):
+    """The arguments of ``initialPopulation`` that are given by name."""
+
+    device: str | torch.device
+    accelerator: None
+    min_action: float | Sequence[float] | None
+    max_action: float | Sequence[float] | None
+    seed: int | None
+
+
+@overload
+def initialPopulation(
+    algo: Literal["DQN"],
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    **options: Unpack[PopulationOptions],
+) -> list[DQN]: ...
+
+
+@overload
+def initialPopulation(
+    algo: Literal["CQN"],
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    **options: Unpack[PopulationOptions],
+) -> list[CQN]: ...
+
+
+@overload
+def initialPopulation(
+    algo: Literal["DDPG"],
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    **options: Unpack[PopulationOptions],
+) -> list[DDPG]: ...
+
+
+@overload
+def initialPopulation(
+    algo: Literal["TD3"],
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    **options: Unpack[PopulationOptions],
+) -> list[TD3]: ...
+
+
+@overload
+def initialPopulation(
+    algo: str,
+    state_dim: int | Sequence[int],
+    action_dim: int,
+    one_hot: bool,
+    net_config: Mapping[str, Any],
+    INIT_HP: Mapping[str, Any],
+    population_size: int = 1,
+    **options: Unpack[PopulationOptions],
+) -> list[Any]: ...
 
 
 def initialPopulation(
