@@ -12,7 +12,7 @@ import torch
 
 from agilerl.algorithms import ALGORITHMS
 from agilerl.devices import check_device
-from agilerl.errors import ConfigError, check_choice, check_float, refusing, suggest
+from agilerl.errors import ConfigError, check_bool, check_choice, check_float, refusing, suggest
 from agilerl.hpo.foreign import ForeignAgent, check_layout
 from agilerl.hpo.hyperparameters import Range, ranges_for
 from agilerl.networks.base import EditRefused, EvolvableNetwork
@@ -55,6 +55,12 @@ class Mutations:
         seed: another name for ``rand_seed``, which goes first.
         resample: probability that a hyper-parameter which changes is drawn anew from its range, as
             in population based training, and not moved.
+        perturb_all: ``rl_hp`` changes all of ``rl_hp_selection``, as population based training
+            does, and not one of them.
+        restart: probability that an agent begins anew, in place of any mutation: ``newcomer``
+            makes the agent that takes its place.  It learns from the experience that is shared
+            (random immigrants, Grefenstette 1992; resets, Nikishin et al. 2022).
+        newcomer: makes a new agent in the place of the one that it is given, from a seed.
     """
 
     def __init__(
@@ -75,6 +81,9 @@ class Mutations:
         ranges: Mapping[str, tuple[float, float] | Range] | None = None,
         seed: int | None = None,
         resample: float = 0.0,
+        perturb_all: bool = False,
+        restart: float = 0.0,
+        newcomer: Callable[[Any, int], Any] | None = None,
     ) -> None:
         if accelerator is not None:
             raise ConfigError("accelerator: only None is supported; pass device= to use a GPU.")
@@ -98,6 +107,11 @@ class Mutations:
         self.new_layer_prob = check_float("new_layer_prob", new_layer_prob, 0.0, 1.0)
         self.mutation_sd = check_float("mutation_sd", mutation_sd, low=0.0)
         self.resample = check_float("resample", resample, 0.0, 1.0)
+        self.perturb_all = check_bool("perturb_all", perturb_all)
+        self.restart = check_float("restart", restart, 0.0, 1.0)
+        if restart and newcomer is None:
+            raise ConfigError("newcomer: restart > 0 needs a function that makes new agents.")
+        self.newcomer = newcomer
         self.rl_hp_selection = list(rl_hp_selection)
         if rl_hp > 0 and not self.rl_hp_selection:
             raise ConfigError("rl_hp_selection: empty, while rl_hp > 0; name some, ['lr'] say.")
@@ -117,6 +131,8 @@ class Mutations:
             "mutation_sd",
             "arch",
             "resample",
+            "perturb_all",
+            "restart",
         )
         return {
             "settings": {
@@ -144,19 +160,33 @@ class Mutations:
     def mutation(self, pop: Sequence[Any]) -> list[Any]:
         """Mutate every agent of ``pop`` in place, but for marked elites, and return them.
 
+        Where an agent begins anew, another stands in its place in the list that is returned.
         ``agent.mut`` says what changed.
         """
         agents = [self._present(agent) for agent in pop]
         for name in self.rl_hp_selection:
             for agent in agents:
                 self._value(agent, name)  # raises before anything has changed
-        for agent, presented in zip(pop, agents, strict=True):
-            if getattr(agent, "elite", False):
-                agent.mut = "elite"
-                continue
-            kind = self._kinds[int(self.rng.choice(len(self._kinds), p=self._weights))]
-            agent.mut = kind(presented)
-        return list(pop)
+        return [self._mutated(*pair) for pair in zip(pop, agents, strict=True)]
+
+    def _mutated(self, agent: Any, presented: Any) -> Any:
+        """Return the agent, mutated, or the one that takes its place."""
+        if getattr(agent, "elite", False):
+            agent.mut = "elite"
+            return agent
+        if self.restart and self.rng.random() < self.restart:
+            return self._replaced(agent)
+        kind = self._kinds[int(self.rng.choice(len(self._kinds), p=self._weights))]
+        agent.mut = kind(presented)
+        return agent
+
+    def _replaced(self, agent: Any) -> Any:
+        """Return a new agent that takes the place of ``agent``, and has no parent."""
+        assert self.newcomer is not None
+        new = self.newcomer(agent, int(self.rng.integers(2**31)))
+        new.index, new.parent, new.elite, new.mut = agent.index, None, False, "restart"
+        new.steps = list(agent.steps)
+        return new
 
     def limit(self, name: str, high: float) -> None:
         """Let the hyper-parameter ``name`` grow no further than ``high``."""
@@ -184,7 +214,12 @@ class Mutations:
         return "none"
 
     def _hyperparameter(self, agent: Any) -> str:
-        name = str(self.rng.choice(self.rl_hp_selection))
+        if self.perturb_all:
+            return ", ".join(self._moved(agent, name) for name in self.rl_hp_selection)
+        return self._moved(agent, str(self.rng.choice(self.rl_hp_selection)))
+
+    def _moved(self, agent: Any, name: str) -> str:
+        """Move a hyper-parameter of an agent, and say how."""
         old = self._value(agent, name)
         if self.resample and self.rng.random() < self.resample:
             new = self.ranges[name].at(self.rng.random())

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ INIT_HP: dict[str, Any] = {
     "LEARN_STEP": {"low": 1, "high": 4},
     "TAU": {"low": 1e-3, "high": 3e-2},
     "DOUBLE": [True, False],
-    "HUBER": True,
+    "HUBER": False,
     "AVERAGED_POLICY": True,
     "GAMMA": 0.99,
     "MEMORY_SIZE": 200_000,
@@ -71,6 +72,8 @@ MUTATION_PARAMS: dict[str, Any] = {
     "RL_HP_SELECTION": ["lr", "batch_size", "learn_step", "tau"],
     "MUT_SD": 0.1,
     "RESAMPLE": 0.25,
+    "PERTURB_ALL": True,
+    "RESTART": 0.5,
 }
 #: How a run goes on; see ``train()``.
 SCHEDULE: dict[str, Any] = {
@@ -78,6 +81,7 @@ SCHEDULE: dict[str, Any] = {
     "evo_epochs": "auto",
     "select_every": 3,
     "race": 2,
+    "gradient_steps": 3,
     "eps_start": 1.0,
     "eps_end": 0.05,
     "eps_decay": 0.7,
@@ -466,7 +470,26 @@ def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
         rand_seed=given.get("RAND_SEED", seed),
         ranges=moving,
         resample=given["RESAMPLE"],
+        perturb_all=given.get("PERTURB_ALL", False),
+        restart=given.get("RESTART", 0.0),
+        newcomer=partial(newcomer, settings),
     )
+
+
+def newcomer(settings: Mapping[str, Any], agent: Any, seed: int) -> Any:
+    """Return a new agent in the place of ``agent``, drawn as those of the first population."""
+    bounds = {name: getattr(agent, name, None) for name in ("min_action", "max_action")}
+    (new,) = initialPopulation(
+        settings["algo"],
+        agent.state_dim,
+        agent.action_dim,
+        agent.one_hot,
+        settings["net_config"],
+        settings["init_hp"],
+        seed=seed,
+        **bounds,  # type: ignore[arg-type]
+    )
+    return new
 
 
 def name_of(env: Any) -> str:

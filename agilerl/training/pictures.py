@@ -110,8 +110,10 @@ def _finite(values: Sequence[float]) -> list[float]:
 def kind_of(mutation: str | None) -> str:
     """Return the kind of a mutation from its label."""
     label = mutation or "none"
-    if label.split()[0] in ("none", "elite", "weights"):
+    if label.split()[0] in ("none", "elite", "weights", "restart"):
         return label.split()[0]
     if "(" in label:
         return "architecture"
+    if ", " in label:
+        return "all settings"
     return "learning rate" if label.startswith("lr ") else "other setting"

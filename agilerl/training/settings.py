@@ -217,6 +217,7 @@ class Settings:
             "evo_loop": self.evo_loop,
             "store_evaluation": self.store_evaluation,
             "env_restarts": self.env_restarts,
+            "confidence": self.confidence,
         }
 
     def run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,10 @@ from agilerl.training.pickling import maker_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Episodes after which a check may end, for lack of hope.
-HOPE_EPISODES = 20
-#: There is none where the target is more standard errors above the mean than this.
-HOPE = 3.0
+#: Episodes between looks at whether a check can still succeed.
+LOOK_EPISODES = 10
+#: It can't where the mean of all episodes is this many standard errors too low: in 1 of 50 cases.
+HOPE = 2.05
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class EnvironmentTask(ABC):
         evo_loop: evaluation episodes of each sub-environment.
         store_evaluation: bring home the transitions of evaluations.
         env_restarts: how often environments that fail are made anew, in one episode or evaluation.
+        confidence: how sure a check has to be; None takes its mean as it is.
 
     Raises:
         EnvError: if they are to be, and can't.
@@ -66,6 +69,7 @@ class EnvironmentTask(ABC):
     evo_loop: int
     store_evaluation: bool = field(default=False, kw_only=True)
     env_restarts: int = field(default=0, kw_only=True)
+    confidence: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Note how the environments are made, while they are whole."""
@@ -120,16 +124,31 @@ class EnvironmentTask(ABC):
     def check(self, agent: Any, streams: Streams, target: float) -> Evaluation:
         """Return the mean return over fresh episodes, the first of each sub-environment.
 
-        They are 100, or 20 where these leave no hope that the target is reached.
+        They are 100, or fewer where these leave little hope that the target is reached: a failed
+        check costs steps as well.
         """
         env = self._restarted(streams.derive_shared("check"))
-        first, total = (-(-n // env.num_envs) for n in (HOPE_EPISODES, CHECK_EPISODES))
-        returns = self._returns(agent, env, first)
+        returns = np.zeros(0)
+        while len(returns) < CHECK_EPISODES:
+            missing = min(LOOK_EPISODES, CHECK_EPISODES - len(returns))
+            loop = -(-missing // env.num_envs)
+            returns = np.append(returns, self._returns(agent, env, loop))[:CHECK_EPISODES]
+            if not self._hopeful(returns, target):
+                break
         mean, se = mean_and_error(returns)
-        if total > first and mean + HOPE * se >= target:
-            returns = np.append(returns, self._returns(agent, env, total - first))
-            mean, se = mean_and_error(returns[:CHECK_EPISODES])
         return Evaluation(mean, env.count, se)
+
+    def _hopeful(self, returns: Array, target: float) -> bool:
+        """Return whether 100 episodes that begin with these may show that the target is reached."""
+        mean, se = mean_and_error(returns)
+        if not se > 0:  # all the same, or NaN
+            return mean >= target
+        count = len(returns)
+        deviation = se * math.sqrt(count)
+        doubt = 0.0 if self.confidence is None else NormalDist().inv_cdf(self.confidence)
+        needed = target + doubt * deviation / math.sqrt(CHECK_EPISODES)
+        left = deviation * math.sqrt(1 / count - 1 / CHECK_EPISODES)
+        return mean >= needed - HOPE * left or count >= CHECK_EPISODES
 
     def _returns(self, agent: Any, env: Any, loop: int) -> Array:
         """Return the returns of greedy episodes, the first of each sub-environment first."""
@@ -159,11 +178,13 @@ class OnlineTask(EnvironmentTask):
         stream: of the environment to train in.
         learning_starts: transitions in the buffer before learning starts, at least a batch.
         epsilon: exploration by episode.
+        gradient_steps: learn calls at every learn step.
     """
 
     stream: TransitionStream
     learning_starts: int
     epsilon: Exploration
+    gradient_steps: int = 1
 
     def environments(self) -> dict[str, Any]:
         """Return the environments by what they are for; one that serves twice is there once."""
@@ -191,7 +212,8 @@ class OnlineTask(EnvironmentTask):
             stream.begin(agent.getAction(state, epsilon))
             enough = max(agent.batch_size, self.learning_starts)
             if (first + step_index + 1) % agent.learn_step == 0 and len(memory) >= enough:
-                agent.learn(memory.sample(agent.batch_size))
+                for _ in range(self.gradient_steps):
+                    agent.learn(memory.sample(agent.batch_size))
             step = stream.finish()
             state = stream.state
             fields = step.transitions

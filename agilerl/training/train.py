@@ -55,6 +55,7 @@ def train(
     confidence: float | None = None,
     env_restarts: int = 0,
     store_evaluation: bool = False,
+    gradient_steps: int = 1,
 ) -> tuple[list[Any], list[list[float]]]:
     """Train a population in an environment, and evolve it.
 
@@ -119,6 +120,8 @@ def train(
             an agent's fitness is the mean over its rounds.
         confidence: the run ends when the lower bound of the mean of the 100 episodes, at this level
             (0.9, say), reaches the target; None takes the mean as it is.
+        gradient_steps: learn calls, each on a batch of its own, at every learn step; with a
+            population of n agents each agent sees n times as many new transitions as it collects.
         store_evaluation: agents learn from the transitions of evaluations, too (as in SEARL, Franke
             et al. 2021).
 
@@ -147,6 +150,11 @@ def train(
     )
     stream = TransitionStream(settings.env, swap_channels)
     task = OnlineTask(
-        **settings.task_arguments(), stream=stream, learning_starts=starts, epsilon=epsilon
+        **settings.task_arguments(),
+        stream=stream,
+        learning_starts=starts,
+        epsilon=epsilon,
+        gradient_steps=check_int("gradient_steps", gradient_steps),
     )
-    return settings.run(task, {"learning_starts": starts, **asdict(epsilon)})
+    more = {"learning_starts": starts, "gradient_steps": gradient_steps, **asdict(epsilon)}
+    return settings.run(task, more)

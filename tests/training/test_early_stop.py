@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agilerl.components.transitions import TransitionStream
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import EnvError
 from agilerl.hpo.tournament import TournamentSelection
+from agilerl.seeding import Streams
 from agilerl.training.run import Generation
+from agilerl.training.tasks import Exploration, OfflineTask, OnlineTask
 from tests.agents import OwnAgent
 from tests.envs import CountingEnv, PayEnv
 from tests.runs import NAN, Recorder, run
@@ -58,6 +61,52 @@ def test_the_check_is_the_mean_of_the_first_100_episodes_and_not_the_best_of_the
     returns = [float(i) for _ in range(4) for i in range(30)][:100]
     assert seen[0].check == sum(returns) / 100 == 13.5
     assert not seen[0].solved
+
+
+@pytest.mark.parametrize(
+    ("payments", "episodes"),
+    [
+        ([12] * 100, 100),  # all the same, and enough
+        ([9] * 100, 10),  # all the same, and not
+        ([0, 11] * 50, 10),  # 5.5 (standard error 1.8) can't become 10
+        ([8, 12] * 50, 100),  # just the target
+        ([12] * 20 + [0, 8] * 40, 40),  # it looked well until then
+    ],
+)
+def test_a_check_without_hope_ends_early(payments: list[int], episodes: int) -> None:
+    class Paying(OwnAgent):
+        def getAction(self, state: Any, epsilon: float = 0) -> Any:
+            return np.array([next(payment)])
+
+    env = InProcessVectorEnv([PayEnv()])
+    agent = Paying(0, fitnesses=[50.0])
+    task = OnlineTask(
+        eval_env=env,
+        swap_channels=False,
+        max_steps=5,
+        eval_max_steps=5,
+        evo_loop=1,
+        stream=TransitionStream(env),
+        learning_starts=1,
+        epsilon=Exploration(0.0, 0.0, 1.0),
+    )
+    payment = iter(payments)  # episodes are of one step
+    found = task.check(agent, Streams(1, 0, 0), 10.0)
+    assert found.steps == episodes
+    assert found.fitness == np.mean(payments[:episodes])
+
+
+def test_confidence_makes_a_check_harder_to_hope_for() -> None:
+    returns = np.array([8.0, 11.0] * 10)
+
+    def hopeful(confidence: float | None) -> bool:
+        env = InProcessVectorEnv([PayEnv()])
+        task = OfflineTask(env, False, 5, 5, 1, confidence=confidence)
+        return task._hopeful(returns, 10.0)
+
+    # 9.5, standard deviation 1.54: the other 80 leave +- 0.63; at 99 % 10.36 is needed
+    assert hopeful(None)
+    assert not hopeful(0.99)
 
 
 def test_a_fitness_below_the_target_costs_no_check() -> None:
