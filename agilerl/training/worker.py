@@ -123,14 +123,14 @@ def serve(connection: int, beats: int) -> None:
         worker = Worker()
         while True:
             name, arguments = parent.recv_bytes().decode(), parent.recv_bytes()
-            answer = _done(getattr(worker, name), arguments, records)
+            answer = done(getattr(worker, name), arguments, records)
             beat()
             if name not in SILENT:
                 parent.send_bytes(answer)
     worker.close()
 
 
-def _done(work: Callable[..., Any], arguments: bytes, records: Records) -> bytes:
+def done(work: Callable[..., Any], arguments: bytes, records: Records) -> bytes:
     """Return the answer to a request, pickled."""
     try:
         value = work(*loads(arguments))

@@ -27,7 +27,7 @@ from agilerl.errors import AgileRLError, ConfigError, EnvError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
 from agilerl.seeding import Streams
-from agilerl.training import executors, train_offline
+from agilerl.training import batches, executors, train_offline
 from agilerl.training.executors import InProcess, Processes, worker_count
 from agilerl.training.language_config import TrainConfig
 from agilerl.training.language_task import LanguageTask, check_train
@@ -183,7 +183,7 @@ def test_two_workers_give_the_same_hash(
 def test_a_buffer_that_travels_in_parts_arrives_whole(
     two: Processes, in_process: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "CHUNK", 1000)
+    monkeypatch.setattr(batches, "CHUNK", 1000)
     assert CASES["offline"](two) == in_process("offline")
 
 
@@ -525,7 +525,7 @@ def test_a_script_needs_no_guard_and_may_define_everything_itself(tmp_path: Path
 
 def test_an_environment_that_cannot_be_copied_is_an_error_before_training() -> None:
     pop = [jobs.Savable(i) for i in range(2)]
-    with pytest.raises(EnvError, match=r"can't be copied to worker processes .*makeVectEnvs"):
+    with pytest.raises(EnvError, match=r"can't be copied to workers .*makeVectEnvs"):
         run(pop, jobs.LockedEnv(), workers=2)
     with pytest.raises(EnvError, match="can't be copied"):
         run(pop, PayEnv(), eval_env=jobs.LockedEnv(), workers=2)

@@ -1,0 +1,154 @@
+"""Workers in a Ray cluster: the numbers are those of one process, whatever is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agilerl.errors import ConfigError, EnvError
+from agilerl.training.executors import InProcess, RayExecutor
+from tests import jobs
+from tests.training.test_executors import CASES, doomed, streams
+
+ray = pytest.importorskip("ray")
+#: Ray itself draws from the generator of ``random``.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.global_rng]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def importable() -> Iterator[None]:
+    """Let Ray's workers find the tests: the environments and agents in them are the user's own."""
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), before])
+    yield
+    os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def two(importable: None) -> Iterator[RayExecutor]:
+    executor = RayExecutor(workers=2)
+    yield executor
+    executor.close()
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_actors_give_the_same_hash(name: str, two: RayExecutor) -> None:
+    assert CASES[name](two) == CASES[name](InProcess())
+    assert two.lost == 0
+
+
+def test_episodes_of_two_workers_overlap(tmp_path: Path, two: RayExecutor) -> None:
+    task, pop = jobs.Meeting(tmp_path, 2), [jobs.Savable(i) for i in range(2)]
+    two.train(task, pop, None, streams(0, 2))
+    times = [(tmp_path / f"{slot}.times").read_text().split() for slot in range(2)]
+    pids = {int(pid) for pid, _, _ in times}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    starts, ends = ([float(row[column]) for row in times] for column in (1, 2))
+    assert max(starts) < min(ends)
+
+
+def test_the_error_of_the_lowest_slot_arrives_as_itself(two: RayExecutor) -> None:
+    pop = [jobs.Savable(i) for i in range(3)]
+    with pytest.raises(jobs.OddError):
+        two.train(jobs.Raising(), pop, None, streams(0, 3))
+    assert [agent.learnt for agent in pop] == [0, 0, 0]
+    assert [r.steps for r in two.train(jobs.Task(), pop, None, streams(4, 3))] == [4, 14, 24]
+
+
+def test_a_lost_worker_changes_no_number(
+    tmp_path: Path, two: RayExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = two.lost
+    result = doomed(tmp_path, "killed", two)
+    assert (tmp_path / "mishap").exists()
+    assert two.lost == before + 1
+    assert "a Ray worker was lost" in caplog.text
+    assert doomed(tmp_path, "killed", InProcess()) == result
+
+
+def test_three_losses_running_of_one_job_stop_the_run(tmp_path: Path, two: RayExecutor) -> None:
+    task, pop = jobs.Mishap(tmp_path, "killed", times=3), [jobs.Savable(i) for i in range(3)]
+    with pytest.raises(EnvError, match=r"episode 6 of slot 1: 3 Ray workers were lost running"):
+        two.train(task, pop, None, streams(6, 3))
+    assert [agent.learnt for agent in pop] == [0, 0, 0]
+
+
+def test_what_cannot_travel_is_an_error_before_training(two: RayExecutor) -> None:
+    with pytest.raises(EnvError, match=r"can't be copied to workers .*makeVectEnvs"):
+        two.begin(Locked(), [jobs.Savable()], None)
+    with pytest.raises(ConfigError, match="has no state_dict"):
+        two.begin(jobs.Task(), [jobs.OwnAgent()], None)
+
+
+class Locked(jobs.Task):
+    """A task that can't be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_other_versions_on_a_node_are_an_error(
+    two: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import agilerl.training.ray_executor as module
+
+    monkeypatch.setattr(module, "versions", lambda: {"python": "2.7", "torch": "0", "agilerl": "9"})
+    with pytest.raises(ConfigError, match=r"a node has python .* and not 2\.7"):
+        two.begin(jobs.Task(), [jobs.Savable()], None)
+
+
+def test_a_cluster_that_is_not_there_and_numbers_that_make_no_sense() -> None:
+    for bad in ({"workers": 0}, {"cpus": -1}, {"gpus": -0.5}):
+        with pytest.raises(ConfigError, match=f"{next(iter(bad))}: expected"):
+            RayExecutor(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_no_cluster_at_the_address_is_an_error() -> None:
+    executor = RayExecutor(address="127.0.0.1:1")
+    with pytest.raises(ConfigError, match="address: no connection to a Ray cluster"):
+        executor.begin(jobs.Task(), [jobs.Savable()], None)
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'agilerl\[ray\]'"):
+        RayExecutor()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["online, a ring that is too small"])
+def test_a_node_that_dies_in_mid_generation_changes_no_number(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    cluster.wait_for_nodes()
+    executor = RayExecutor(address=cluster.address)
+    try:
+        jobs_done = iter(range(100))
+        original: Callable[..., Any] = executor._turn
+
+        def turn(batch: Any, population: int) -> None:
+            original(batch, population)
+            if nodes and batch.name == "train" and next(jobs_done) == 2:
+                cluster.remove_node(nodes.pop(), allow_graceful=False)
+
+        monkeypatch.setattr(executor, "_turn", turn)
+        assert CASES[name](executor) == CASES[name](InProcess())
+        assert len(nodes) == 2
+    finally:
+        executor.close()
+        cluster.shutdown()
+
+
