@@ -222,11 +222,10 @@ def write(spec: GPTSpec, values: Params) -> Any:
             f"activation: GPT-2 has no {spec.activation!r}; it has"
             f" {', '.join(sorted(set(ACTIVATIONS.values())))}."
         )
-    from transformers import GPT2LMHeadModel
-
+    transformers = loaded_transformers()
     # on the meta device nothing is drawn from the global generator
     with torch.device("meta"):
-        model = GPT2LMHeadModel(configuration(spec, their_activation))
+        model = transformers.GPT2LMHeadModel(configuration(spec, their_activation))
     theirs = {}
     for ours, (their, transposed) in names(spec.n_layer).items():
         # without biases (a norm's, too) they are zero
@@ -235,17 +234,15 @@ def write(spec: GPTSpec, values: Params) -> Any:
     theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
     model.load_state_dict(theirs, assign=True)
     model.tie_weights()
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model
 
 
 def configuration(spec: GPTSpec, activation: str) -> Any:
     """Return the ``GPT2Config`` of a shape."""
-    from transformers import GPT2Config
-
     # the end of a text is known for GPT-2's own vocabulary only
     ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None}
-    return GPT2Config(
+    return loaded_transformers().GPT2Config(
         vocab_size=spec.vocab_size,
         n_positions=spec.block_size,
         n_embd=spec.n_embd,
@@ -265,3 +262,14 @@ def zeros_for(bias: str, values: Params) -> torch.Tensor:
     """Return the bias of a layer that has none."""
     weight = values[bias.removesuffix("bias") + "weight"]
     return weight.new_zeros(len(weight))
+
+
+def loaded_transformers() -> Any:
+    """Return the module ``transformers``, which is loaded where it is needed only."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(
+            "to_hf: transformers is not installed; run `pip install transformers`."
+        ) from error
+    return transformers

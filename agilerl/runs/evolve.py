@@ -51,7 +51,7 @@ INIT_HP: dict[str, Any] = {
     "LEARN_STEP": {"low": 1, "high": 4},
     "TAU": {"low": 1e-3, "high": 3e-2},
     "DOUBLE": [True, False],
-    "HUBER": False,
+    "HUBER": [True, False],
     "AVERAGED_POLICY": True,
     "GAMMA": 0.99,
     "MEMORY_SIZE": 200_000,
@@ -73,13 +73,13 @@ MUTATION_PARAMS: dict[str, Any] = {
     "MUT_SD": 0.1,
     "RESAMPLE": 0.25,
     "PERTURB_ALL": True,
-    "RESTART": 0.5,
+    "RESTART": 0.8,
 }
 #: How a run goes on; see ``train()``.
 SCHEDULE: dict[str, Any] = {
     "max_steps": 500,
     "evo_epochs": "auto",
-    "select_every": 3,
+    "select_every": 2,
     "race": 2,
     "gradient_steps": 3,
     "eps_start": 1.0,

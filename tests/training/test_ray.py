@@ -150,5 +150,3 @@ def test_a_node_that_dies_in_mid_generation_changes_no_number(
     finally:
         executor.close()
         cluster.shutdown()
-
-
