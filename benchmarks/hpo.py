@@ -5,7 +5,8 @@
 
 All systems are the same population with the same starts, from the same ranges: what differs is what
 replaces agents.  ``ours`` is ``evolve()`` with its defaults; ``pbt`` replaces the worst quarter at
-every evaluation, whatever the noise, as Jaderberg et al. (2017); ``random`` replaces nobody.
+every evaluation, whatever the noise, by children whose settings are all moved or drawn anew, as
+Jaderberg et al. (2017); ``random`` replaces nobody.
 
 Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
 that held begins; processor seconds include that confirmation.  A run that does not solve its
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from agilerl.hpo.selection import Selection, child_of, scores_of
-from agilerl.runs.evolve import evolution_of, settings_of, trained
+from agilerl.runs.evolve import evolution_of, mutations_of, settings_of, trained
 from agilerl.seeding import generator
 from benchmarks.timing import RESULTS, publish, table
 
@@ -44,6 +45,8 @@ TASKS = {
     "Acrobot-v1": (-90.0, 300_000),
 }
 SYSTEMS = ("ours", "pbt", "random")
+#: What plain population based training does to a child: all settings are moved, or drawn anew.
+PLAIN = {"ARCH_MUT": 0.0, "RL_HP_MUT": 1.0, "PERTURB_ALL": True, "RESTART": 0.0}
 FILE = RESULTS / "hpo.jsonl"
 FIRST_REPORTED = 100
 
@@ -72,12 +75,14 @@ def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
     target, _ = TASKS[env]
     settings = settings_of(env, None, None, None, None)
     settings |= {"seed": seed, "target": target, "steps": steps}
-    evolution: tuple[Any, Any] = evolution_of(settings)
+    evolution: tuple[Any, Any] = None, None
     if system == "pbt":
         settings["schedule"] = {**settings["schedule"], "select_every": 1}
-        evolution = PlainTruncation(settings["init_hp"]["POP_SIZE"], seed), evolution[1]
-    elif system == "random":
-        evolution = None, None
+        settings["mutation_params"] = {**settings["mutation_params"], **PLAIN}
+        count = settings["init_hp"]["POP_SIZE"]
+        evolution = PlainTruncation(count, seed), mutations_of(settings, seed)
+    elif system == "ours":
+        evolution = evolution_of(settings)
     last: list[Any] = []
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
