@@ -5,7 +5,7 @@
 #   make test-slow  the learning runs
 #   make check      format, lint, types, fast tests: run it before a commit
 #   make format     apply the formatter and the safe lint fixes
-#   make docs       write the API reference to site/
+#   make docs       write the documentation to site/
 #   make clean      remove what these targets made, .venv included
 
 PYTHON ?= python3
@@ -58,7 +58,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 docs: $(INSTALLED)
-	$(BIN)/pdoc --docformat google --output-directory site agilerl
+	$(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
 
 clean:
 	rm -rf $(VENV) site build dist agilerl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -138,9 +138,10 @@ class Agent(ABC):
         return next(iter(self.networks.values()))
 
     @property
-    def actor(self) -> EvolvableNetwork:
-        """The module of the policy network."""
-        return self.policy.evolvable
+    def actor(self) -> Any:
+        """The module of the policy network, an ``EvolvableNetwork`` if it is not the user's own."""
+        found = self.policy.evolvables
+        return found[0] if found else self.policy.module
 
     @property
     def actor_target(self) -> torch.nn.Module:
@@ -165,7 +166,10 @@ class Agent(ABC):
     @property
     def architecture(self) -> str:
         """The policy network in a few words."""
-        return self.actor.summary()
+        actor = self.actor
+        if isinstance(actor, EvolvableNetwork):
+            return actor.summary()
+        return f"{type(actor).__name__}, {sum(p.numel() for p in actor.parameters())} parameters"
 
     def measure(self, play: Callable[[], Any]) -> float:
         """Return, and append to ``fitness``, the mean of the returns that ``play()`` gives.
