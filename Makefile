@@ -58,7 +58,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
 
 clean:
 	rm -rf $(VENV) site build dist agilerl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
