@@ -73,7 +73,7 @@ MUTATION_PARAMS: dict[str, Any] = {
     "MUT_SD": 0.1,
     "RESAMPLE": 0.25,
     "PERTURB_ALL": True,
-    "RESTART": 0.8,
+    "RESTART": 0.6,
 }
 #: How a run goes on; see ``train()``.
 SCHEDULE: dict[str, Any] = {
