@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from agilerl import __version__
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import ConfigError, EnvError, check_float, check_int
 from agilerl.seeding import Streams
@@ -34,6 +35,7 @@ from agilerl.training.batches import (
 )
 from agilerl.training.jobs import EpisodeResult, Evaluation, Task
 from agilerl.training.pickling import Failure, dumps, loads
+from agilerl.training.worker import Records, Worker, done
 
 logger = logging.getLogger("agilerl")
 
@@ -319,11 +321,9 @@ class RayWorker:
     """
 
     def __init__(self, expected: dict[str, str]) -> None:
-        from agilerl.training import worker
-
         found = versions()
         self._wrong = {k: (v, found[k]) for k, v in expected.items() if found[k] != v}
-        self._worker, self._records, self._done = worker.Worker(), worker.Records(), worker.done
+        self._worker, self._records = Worker(), Records()
         logging.getLogger("agilerl").addHandler(self._records)
 
     def do(self, name: str, arguments: bytes) -> bytes:
@@ -332,13 +332,11 @@ class RayWorker:
             told = ", ".join(f"{k} {there} and not {v}" for k, (v, there) in self._wrong.items())
             error = ConfigError(f"address: a node has {told}; install the same versions there.")
             return dumps((Failure.of(error), []))
-        return self._done(getattr(self._worker, name), arguments, self._records)
+        return done(getattr(self._worker, name), arguments, self._records)
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes."""
-    from agilerl import __version__
-
     python = ".".join(map(str, sys.version_info[:2]))
     return {"python": python, "torch": str(torch.__version__), "agilerl": __version__}
 
