@@ -100,9 +100,13 @@ def test_other_versions_on_a_node_are_an_error(
 ) -> None:
     import agilerl.training.ray_executor as module
 
+    two.begin(jobs.Task(), [jobs.Savable()], None)
     monkeypatch.setattr(module, "versions", lambda: {"python": "2.7", "torch": "0", "agilerl": "9"})
+    executor = RayExecutor(workers=1, cpus=0.1)  # in the Ray that runs
     with pytest.raises(ConfigError, match=r"a node has python .* and not 2\.7"):
-        two.begin(jobs.Task(), [jobs.Savable()], None)
+        executor.begin(jobs.Task(), [jobs.Savable()], None)
+    executor.close()
+    assert ray.is_initialized()
 
 
 def test_a_cluster_that_is_not_there_and_numbers_that_make_no_sense() -> None:
