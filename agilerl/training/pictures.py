@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -39,14 +41,19 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Any]:
 
 
 def population_score(pop: Sequence[Any]) -> Figure:
-    """Return a figure of fitness against training steps, one line for each agent."""
+    """Return a figure of fitness against training steps, one line for each agent.
+
+    Agents share the past of their common ancestors: later lines are thinner, so that those below
+    are seen where several are the same.
+    """
     figure, axes = _figure("Fitness of the population", "training steps of the agent", "fitness")
-    for agent in pop:
+    widths = np.linspace(1.5 + min(len(pop) - 1, 5) * 1.3, 1.5, max(len(pop), 1))
+    for agent, width in zip(pop, widths, strict=False):
         steps = agent.steps[: len(agent.fitness)]
         if len(steps) < len(agent.fitness):  # a loop of one's own that does not count steps
             steps = range(1, len(agent.fitness) + 1)
             axes.set_xlabel("evaluation")
-        axes.plot(steps, agent.fitness, marker=".", label=f"agent {agent.index}")
+        axes.plot(steps, agent.fitness, linewidth=width, label=f"agent {agent.index}")
     if pop:
         axes.legend(frameon=False, fontsize="small")
     return figure
@@ -72,6 +79,8 @@ def fitness_history(
     kinds = {
         "learning rate": ("o", "tab:green"),
         "other setting": ("D", "tab:olive"),
+        "all settings": ("P", "tab:cyan"),
+        "restart": ("X", "tab:brown"),
         "architecture": ("s", "tab:purple"),
         "weights": ("^", "tab:orange"),
         "elite": ("*", "tab:red"),

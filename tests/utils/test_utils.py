@@ -173,6 +173,7 @@ def test_the_score_of_a_population_is_drawn_and_saved(tmp_path: Path) -> None:
     lines = figure.axes[0].lines
     assert [list(line.get_xdata()) for line in lines] == [[10, 20, 30]] * 2
     assert list(lines[0].get_ydata()) == [1.0, 2.0, 5.0]
+    assert lines[0].get_linewidth() > lines[1].get_linewidth() + 1  # both are seen
     assert "steps" in figure.axes[0].get_xlabel()
     assert plotPopulationScore([]).axes
 
@@ -224,3 +225,16 @@ def test_the_keys_of_init_hp_are_those_of_the_readme_and_of_every_setting() -> N
     assert set(EVERY_KEY) <= {*AGENT_KEYS, *RUN_KEYS}
     assert set(AGENT_KEYS) >= {"ALPHA", "MIN_ACTION", "MAX_ACTION", "HUBER", "POLICY_FREQ"}
     assert not set(AGENT_KEYS) & {"STATE_DIM", "NET_CONFIG", "INDEX", "DEVICE", "SEED", "MUTATION"}
+
+
+def test_every_kind_of_change_is_drawn() -> None:
+    labels = ["lr 0.1 -> 0.2", "tau 0.1 -> 0.2", "lr 0.1 -> 0.2, tau 0.1 -> 0.2", "restart", "none",
+              "add_layer()", "weights", "elite"]  # fmt: skip
+    rows = [
+        {"generation": 0, "global_steps": 1, "fitness": float(i), "mutation": label}
+        for i, label in enumerate(labels)
+    ]
+    axes = fitness_history(rows, "a run").axes[0]
+    drawn = [y for points in axes.collections for _, y in points.get_offsets()]
+    drawn += [y for line in axes.lines if line.get_linestyle() == "None" for y in line.get_ydata()]
+    assert sorted(drawn) == list(range(len(labels)))
