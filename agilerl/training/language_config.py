@@ -97,7 +97,8 @@ class TrainConfig:
         warm_up: learn steps over which the learning rate rises from 0.
         final_lr: what a cosine brings it down to at the end, as a share of its height.
         target: the run ends when the best agent's mean reward reaches this; null never.
-        threads: of torch; null leaves what is set.  Workers use as many each.
+        threads: of torch; null is one for networks below two million parameters, and beyond what
+            torch has set.  Workers use as many each.
         workers: processes on this machine that train and evaluate the agents side by side; 0 does
             it in one, "auto" takes one for each core that is there, as far as there are agents.
             The numbers are the same for any of them.

@@ -40,6 +40,9 @@ C = TypeVar("C", bound=RunConfig)
 #: File of the best agent of a run.
 BEST = "best.pt"
 
+#: Parameters below which networks train on one thread.
+SMALL = 2_000_000
+
 logger = logging.getLogger("agilerl")
 
 
@@ -85,7 +88,7 @@ def run_experiment(config: AnyRunConfig, verbose: bool = True) -> Outcome:
         )
         return Outcome(agents[0], [], state, config.directory)
     history.draw()
-    with torch_threads(config.train.threads):
+    with torch_threads(threads_for(config.train.threads, agents)):
         return evaluate_best(config, task, state, verbose)
 
 
@@ -131,8 +134,15 @@ def train_population(
     own: list[RunObserver] = [Progress(plan)] if verbose else []
     if config.wandb:
         own.append(WandbLogger("agilerl", asdict(config)))
+    threads = threads_for(train.threads, agents)
+    if verbose and train.threads is None:
+        size = max(map(parameters_of, agents)) / 1e6
+        print(
+            f"torch threads {threads}, for networks of {size:.1f}M parameters (train.threads)",
+            file=sys.stderr,
+        )
     with (
-        torch_threads(train.threads),
+        torch_threads(threads),
         chosen_executor(train.workers, None, None, len(agents)) as executor,
     ):
         task = LanguageTask(dataset, arena, train)
@@ -159,12 +169,27 @@ def checkpoints(config: RunConfig, state: RunState, dataset: Any) -> RunCheckpoi
     return open_checkpoints(store, state, every, config.resume, settings, elite=BEST)
 
 
+def parameters_of(agent: LanguageAgent) -> int:
+    """Return how many parameters the networks of an agent have."""
+    return sum(p.numel() for net in agent.networks.values() for p in net.module.parameters())
+
+
+def threads_for(threads: int | None, agents: Sequence[LanguageAgent]) -> int:
+    """Return how many threads of torch to use: those that were given, or by the networks' size.
+
+    Small matrix products hardly gain from a second thread, and lose much where it has to wait for a
+    core that something else keeps busy.
+    """
+    if threads is not None:
+        return check_int("train.threads", threads)
+    return 1 if max(map(parameters_of, agents)) < SMALL else torch.get_num_threads()
+
+
 @contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     """Run on so many threads of torch, and restore what was set."""
     before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(check_int("train.threads", threads))
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from agilerl.algorithms.ilql import ILQL
 from agilerl.data.language_dataset import LanguageDataset
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.seeding import Streams
+from agilerl.training import language_run
 from agilerl.training.language_config import PopulationConfig, RunConfig, TrainConfig
 from agilerl.training.language_run import train_population
 from agilerl.training.language_task import LanguageTask, Schedule, check_train, endless
@@ -269,3 +270,31 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"train.updates"):
         check_train(TrainConfig(updates=0))
     assert check_train(TrainConfig(eval_every=5, report_every=20)).report_every == 5
+
+
+def test_small_networks_train_on_one_thread_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    learn = BC_LM.learn
+
+    def noted(agent: BC_LM, experiences: Any) -> float:
+        used.append(torch.get_num_threads())
+        return learn(agent, experiences)
+
+    monkeypatch.setattr(BC_LM, "learn", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for threads in (None, 2):
+            settings = config(tmp_path / str(threads), train={"updates": 2, "threads": threads})
+            train_population(settings, population(), dataset(), Arena(), verbose=True)
+        assert used == [1, 1, 2, 2]
+        told = capsys.readouterr().err
+        assert told.count("torch threads 1, for networks of 0.0M parameters (train.threads)") == 1
+        monkeypatch.setattr(language_run, "SMALL", 10)  # now they are large
+        assert language_run.threads_for(None, population()) == 2
+        with pytest.raises(ConfigError, match=r"train\.threads"):
+            language_run.threads_for(0, population())
+    finally:
+        torch.set_num_threads(before)
