@@ -91,7 +91,7 @@ class CheckpointStore:
                 f"checkpoint_path: {self.path} can't be written to ({error}); choose another"
                 " directory."
             ) from error
-        for left in (*self._folder.glob(".*.tmp"), *self._buffer.glob(".*.tmp")):
+        for left in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def close(self) -> None:

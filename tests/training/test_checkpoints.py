@@ -6,10 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from agilerl.algorithms.dqn import DQN
 from agilerl.components.replay_buffer import ReplayBuffer
@@ -350,49 +345,3 @@ def test_what_cannot_be_saved_is_named_before_training(tmp_path: Path) -> None:
         run(small_population(), makeVectEnvs("CartPole-v1"), resume="yes", checkpoint_path=tmp_path)
     with pytest.raises(ConfigError, match="resume: pass checkpoint_path"):
         run(small_population(), resume=True)
-
-
-KILLED = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.training.test_checkpoints import digest, start
-from agilerl.training.run import Generation
-print("ready", flush=True)
-result = start({algo!r}, Path({path!r}), resume="auto", n_episodes=40, max_steps=25)
-print(digest(result), flush=True)
-"""
-
-
-def killed_until_done(algo: str, path: Path, moments: list[float]) -> tuple[str, int]:
-    """Run in processes that are killed after so many seconds each; return the final hash."""
-    program = KILLED.format(root=str(ROOT), algo=algo, path=str(path))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    kills = 0
-    for moment in [*moments, None]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        if moment is not None:
-            time.sleep(moment)
-            process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read()
-        process.wait()
-        kills += process.returncode == -signal.SIGKILL
-        if rest:
-            return rest.strip(), kills
-    raise AssertionError("the last process ended without a result")
-
-
-@pytest.mark.parametrize("algo", TRAINERS)
-def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(
-    algo: str, tmp_path: Path
-) -> None:
-    expected = digest(start(algo, None, n_episodes=40, max_steps=25))
-    moments = np.random.default_rng(len(algo)).uniform(0.1, 0.6, 3).tolist()
-    found, kills = killed_until_done(algo, tmp_path / "x", moments)
-    assert kills == 3
-    assert found == expected
-    assert torch.get_num_threads() == 1
