@@ -20,7 +20,7 @@ from agilerl.errors import EnvError
 
 
 @functools.cache
-def _current(env_name: str) -> str:
+def current_id(env_name: str) -> str:
     """Return ``env_name``, or the latest version of a retired environment, with one warning."""
     if env_name in gym.registry:
         return env_name
@@ -81,7 +81,7 @@ def make_env(env_name: str, **kwargs: Any) -> gym.Env[Any, Any]:
         EnvError: if there is no such environment, or a package that it needs is missing.
     """
     try:
-        return gym.make(_current(env_name), disable_env_checker=True, **kwargs)
+        return gym.make(current_id(env_name), disable_env_checker=True, **kwargs)
     except (gym_error.DependencyNotInstalled, ImportError) as error:
         raise EnvError(
             f"env_name {env_name!r}: a package that it needs is missing ({error}). {cure(error)}"

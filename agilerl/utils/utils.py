@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import torch
+from gymnasium.vector import VectorEnv
 
 from agilerl.algorithms import AGENTS
 from agilerl.algorithms.settings import setting_names
+from agilerl.components.fast_env import fast_env
 from agilerl.components.make_env import env_maker
 from agilerl.components.vector_env import InProcessVectorEnv, ProcessVectorEnv
 from agilerl.errors import check_choice, check_int, check_keys
@@ -53,12 +55,14 @@ def makeVectEnvs(
     num_envs: int = 1,
     seed: int | None = None,
     workers: int = 0,
+    backend: Literal["gymnasium", "vector", "envpool"] = "gymnasium",
     **kwargs: Any,
-) -> InProcessVectorEnv | ProcessVectorEnv:
+) -> VectorEnv[Any, Any, Any]:
     """Return a vector environment of ``num_envs`` copies.
 
     An episode that ends is reset within the same step (SAME_STEP); its last observation is in
-    ``info["final_obs"]``.  Transitions are the same with and without workers.
+    ``info["final_obs"]``.  Transitions are the same with and without workers.  The other backends
+    reset it in the next step (NEXT_STEP), which ``train()`` and ``test()`` know.
 
     Args:
         env_name: a gymnasium id, or a class or function that makes an environment.  A retired id
@@ -68,6 +72,8 @@ def makeVectEnvs(
         workers: 0 steps in this process; with any other number each sub-environment steps in a
             process of its own (gymnasium's ``AsyncVectorEnv``), which pays where a step takes
             milliseconds.  To use all cores, pass ``workers`` to ``train()``.
+        backend: what steps the copies: "vector" is gymnasium's own vectorised version, which few
+            environments have (CartPole), "envpool" is EnvPool, in C++ (extra ``envpool``).
         kwargs: for ``gymnasium.make``, or for the class or function.
 
     Raises:
@@ -75,6 +81,8 @@ def makeVectEnvs(
         EnvError: if there is no such environment, or a package that it needs is missing.
     """
     check_int("num_envs", num_envs)
+    if check_choice("backend", backend, ("gymnasium", "vector", "envpool")) != "gymnasium":
+        return fast_env(env_name, num_envs, seed, workers, backend, **kwargs)
     makers = [env_maker(env_name, **kwargs)] * num_envs
     if check_int("workers", workers, minimum=0):
         return ProcessVectorEnv(makers, seed)
