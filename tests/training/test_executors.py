@@ -625,3 +625,42 @@ def test_the_language_configuration_has_workers_too(tmp_path: Path) -> None:
         config = read_config(BCRunConfig, None, [f"train.workers={given}"])
         assert config.train.workers == expected
     assert dataclasses.replace(config.train).threads is None
+
+
+class DoomedLater(PayEnv):
+    """Kills its process in the second step, as soon as a file is there."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__(length=4, actions=3)
+        self.mark = mark
+
+    def step(self, action: Any) -> Any:
+        if self.time == 1 and self.mark.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+@pytest.mark.slow
+def test_three_losses_stop_the_run_after_a_checkpoint(tmp_path: Path) -> None:
+    def train_on(executor: Any, resume: bool, doom: bool) -> Any:
+        pop = initialPopulation("DQN", (1,), 3, False, MLP, HP, 2, seed=3)
+        mark = tmp_path / "doom"
+
+        def spoil(generation: Any) -> None:
+            if doom and generation.number == 1:
+                mark.touch()
+
+        return run(
+            pop, makeVectEnvs(partial(DoomedLater, mark), 2), executor=executor,
+            memory=ReplayBuffer(1, 500, FIELDS, seed=1), callbacks=[spoil], resume=resume,
+            checkpoint=100, checkpoint_path=tmp_path / "run", n_episodes=4, evo_epochs=1, seed=4,
+        )  # fmt: skip
+
+    executor = Processes(2)
+    with pytest.raises(EnvError, match="3 worker processes were lost running"):
+        train_on(executor, False, True)
+    executor.close()
+    (tmp_path / "doom").unlink()
+    _, fitnesses, seen = train_on(InProcess(), True, False)
+    assert [generation.number for generation in seen] == [2, 3]
+    assert len(fitnesses) == 4
