@@ -124,7 +124,7 @@ def test_sub_environments_get_distinct_seeds_and_one_seed_repeats_them() -> None
 
 
 def test_a_retired_id_resolves_to_its_successor_with_one_warning_that_names_both() -> None:
-    make_env._current.cache_clear()
+    make_env.current_id.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         env = makeVectEnvs("LunarLander-v2", num_envs=3)
