@@ -168,7 +168,7 @@ class RayExecutor:
         try:
             if host and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host.rpartition("/")[2], int(port)), PATIENCE).close()
-            self._ray.init(address=self.address, **settings)
+            self._ray.init(address=self.address or "local", **settings)
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"address: no connection to a Ray cluster at {self.address!r} ({error}); start one"
@@ -187,8 +187,6 @@ class RayExecutor:
 
     def _room(self, population: int) -> int:
         """Return how many workers to have."""
-        if self.workers is not None:
-            return min(self.workers, population)
         resources = self._ray.cluster_resources()
         room = int(resources.get("CPU", 0) / self.cpus)
         if self.gpus:
@@ -199,7 +197,7 @@ class RayExecutor:
                 f" {self.gpus:g} GPUs: it has {resources.get('CPU', 0):g} and"
                 f" {resources.get('GPU', 0):g}."
             )
-        return min(room, population)
+        return min(room, population, self.workers or population)
 
     def _hire(self, population: int) -> None:
         """Start the workers that are missing, and give them the task."""

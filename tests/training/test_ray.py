@@ -17,8 +17,12 @@ from tests import jobs
 from tests.training.test_executors import CASES, doomed, streams
 
 ray = pytest.importorskip("ray")
-#: Ray itself draws from the generator of ``random``.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.global_rng]
+#: Ray itself draws from the generator of ``random``; one local cluster at a time is enough.
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.global_rng,
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,12 +105,11 @@ def test_other_versions_on_a_node_are_an_error(
     import agilerl.training.ray_executor as module
 
     two.begin(jobs.Task(), [jobs.Savable()], None)
+    two._dismiss()  # those that are hired now look at the driver's versions
     monkeypatch.setattr(module, "versions", lambda: {"python": "2.7", "torch": "0", "agilerl": "9"})
-    executor = RayExecutor(workers=1, cpus=0.1)  # in the Ray that runs
     with pytest.raises(ConfigError, match=r"a node has python .* and not 2\.7"):
-        executor.begin(jobs.Task(), [jobs.Savable()], None)
-    executor.close()
-    assert ray.is_initialized()
+        two.begin(jobs.Task(), [jobs.Savable()], None)
+    two._dismiss()
 
 
 def test_a_cluster_that_is_not_there_and_numbers_that_make_no_sense() -> None:
