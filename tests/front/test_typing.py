@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -39,18 +40,18 @@ KNOWN = (
 )
 
 
-def check(folder: Path, **environment: str) -> str:
+def check(folder: Path, *options: str) -> str:
     """Return what mypy says of the script, which lies in an empty folder."""
     (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "mypy", "--strict", "script.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-m", "mypy", "--strict", *options, "script.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PATH": ""})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_against_the_editable_install(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    found = check(tmp_path, PATH="")
+    found = check(tmp_path)
     assert all(known in found for known in KNOWN)
 
 
@@ -66,9 +67,12 @@ def test_against_the_wheel(tmp_path: Path) -> None:
     wheel = ["wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(source)]
     subprocess.run([sys.executable, "-m", "pip", *wheel], check=True)
     (built,) = tmp_path.glob("*.whl")
-    unpacked, empty = tmp_path / "installed", tmp_path / "empty"
-    zipfile.ZipFile(built).extractall(unpacked)
+    place, empty = tmp_path / "venv", tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    zipfile.ZipFile(built).extractall(packages)
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    assert (packages / "agilerl" / "py.typed").exists()
     empty.mkdir()
-    assert (unpacked / "agilerl" / "py.typed").exists()
-    found = check(empty, PATH="", MYPYPATH=str(unpacked))
+    found = check(empty, "--python-executable", str(place / "bin" / "python"))
     assert all(known in found for known in KNOWN)
