@@ -63,7 +63,7 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, Any]):
     """EnvPool's environments (Weng et al. 2022), with NEXT_STEP autoreset.
 
     A pool takes its seed when it is made, and its ``reset`` ignores one: where a seed is given, the
-    pool is made anew (4 ms), so that episodes repeat.  Copies are made from the arguments.
+    pool is made anew, so that episodes repeat.  Copies are made from the arguments.
 
     Args:
         env_name: an id that EnvPool knows.
@@ -79,7 +79,6 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, Any]):
         self.env_name, self.num_envs, self.kwargs = env_name, num_envs, kwargs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self._seed = derive(seed, "env")
-        self._fresh = True
         self._pool = self._made()
         self.single_observation_space = self._pool.observation_space
         self.single_action_space = self._pool.action_space
@@ -96,7 +95,6 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, Any]):
         """Make the pool of a copy."""
         self.__dict__.update(state)
         self._pool = self._made()
-        self._fresh = True
 
     def _made(self) -> Any:
         """Return a new pool with the present seed."""

@@ -167,10 +167,10 @@ def evolve(
     """Train a population from a blind start, and return what it found.
 
     Every agent draws its learning rate, batch size and so on from ranges (``INIT_HP``,
-    ``NET_CONFIG``); the worst quarter is replaced by mutated children of the best now and then.
-    Each default holds for every environment; none is known by name.  With neither ``budget``,
-    ``steps`` nor ``target`` a run lasts until the environment's reward threshold is reached, and 10
-    minutes at most.
+    ``NET_CONFIG``); now and then the worst quarter is replaced, by new agents or by mutated
+    children of the best.  Each default holds for every environment; none is known by name.  With
+    neither ``budget``, ``steps`` nor ``target`` a run lasts until the environment's reward
+    threshold is reached, and 10 minutes at most.
 
     Args:
         env: a gymnasium id, or a class or function that makes an environment.
