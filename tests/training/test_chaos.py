@@ -79,9 +79,9 @@ def test_it_ends_and_nothing_is_left(seconds: float) -> None:
         gc.collect()
         held.append(resident())
         assert np.isfinite(generation.fitnesses).all()
-        seen.append(generation)
+        restarts.append(generation.rows[0]["env_restarts"])
 
-    seen: list[Generation] = []
+    restarts: list[int] = []
     try:
         pop, fitnesses = train(
             makeVectEnvs(ChaosEnv, num_envs=2, harm=5e-4),
@@ -102,8 +102,8 @@ def test_it_ends_and_nothing_is_left(seconds: float) -> None:
         )
     finally:
         executor.close()
-    assert len(fitnesses) == len(seen) > 5
-    assert seen[-1].rows[0]["env_restarts"] > 5
+    assert len(fitnesses) == len(restarts) > 5
+    assert restarts[-1] > 5
     batch = memory.sample(len(memory))
     assert all(np.isfinite(field.numpy()).all() for field in batch)
     assert held[-1] - held[len(held) // 3] < 30e6
