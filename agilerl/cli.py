@@ -20,6 +20,7 @@ from agilerl.signals import exit_code
 EXAMPLES = """examples:
   agilerl train CartPole-v1                        until it is solved, 10 minutes at most
   agilerl train LunarLander-v3 --budget 30min --seed 1
+  agilerl train CartPole-v1 --dataset cartpole.h5  learns from recorded data
   agilerl train dqn.yaml ENV_NAME=Acrobot-v1 LR=1e-3 BATCH_SIZE='{low: 32, high: 128}'
   agilerl resume runs/CartPole-v1-DQN-20260101-120000-1 --steps 500000
   agilerl evaluate runs/NAME        agilerl report runs/NAME        agilerl play runs/NAME
@@ -30,6 +31,8 @@ SECTIONS = {
     "NET_CONFIG": "net_config",
     "MUTATION_PARAMS": "mutation_params",
 }
+#: Likewise of what stands beside them.
+RUN_KEYS = {"ENV_NAME": "env", "ALGO": "algo", "DATASET": "dataset"}
 #: Exit code where Ctrl-C stopped something else than training.
 INTERRUPTED = 130
 
@@ -76,7 +79,8 @@ def add_train(command: argparse.ArgumentParser) -> None:
     """Add the arguments of ``train``."""
     command.add_argument("config", metavar="ENV|CONFIG.yaml", help="gymnasium id, or a file")
     command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="LR=1e-3, POP_SIZE=8")
-    command.add_argument("--algo", help="DQN, DDPG or TD3; by default as the actions ask")
+    command.add_argument("--algo", help="DQN, DDPG, TD3 or CQN; by default as the actions ask")
+    command.add_argument("--dataset", help="learn from this HDF5 file alone")
     command.add_argument("--seed", type=int, help="one integer repeats the run")
     command.add_argument("--out", default="runs", help="folder of run folders (%(default)s)")
     add_limits(command)
@@ -141,9 +145,10 @@ def train(options: argparse.Namespace) -> int:
     from agilerl.runs.evolve import evolve
 
     arguments = configured(options.config, options.overrides)
+    for name in ("algo", "dataset"):
+        arguments[name] = getattr(options, name) or arguments[name]
     run = evolve(
         arguments.pop("env"),
-        options.algo or arguments.pop("algo", None),
         budget=options.budget,
         steps=options.steps,
         target=options.target,
@@ -151,7 +156,7 @@ def train(options: argparse.Namespace) -> int:
         workers=workers_of(options.workers),
         out=options.out,
         verbose=not options.quiet,
-        **{key: value for key, value in arguments.items() if key != "algo"},
+        **arguments,
     )
     return told(run)
 
@@ -272,16 +277,13 @@ def configured(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         config = read_config(name)
     for text in overrides:
         override(config, text)
-    unknown = set(config) - {"ENV_NAME", "ALGO", *SECTIONS}
-    if unknown:
-        key = sorted(unknown)[0]
-        raise ConfigError(
-            f"{name}: unknown key {key!r}.{suggest(key, ('ENV_NAME', 'ALGO', *SECTIONS))}"
-        )
+    known = (*RUN_KEYS, *SECTIONS)
+    for key in sorted(set(config) - set(known)):
+        raise ConfigError(f"{name}: unknown key {key!r}.{suggest(key, known)}")
     if "ENV_NAME" not in config:
         raise ConfigError(f"{name}: no ENV_NAME; add it, or ENV_NAME=CartPole-v1 to the command.")
     arguments = {SECTIONS[key]: value for key, value in config.items() if key in SECTIONS}
-    return {"env": config["ENV_NAME"], "algo": config.get("ALGO"), **arguments}
+    return {argument: config.get(key) for key, argument in RUN_KEYS.items()} | arguments
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -299,7 +301,7 @@ def read_config(path: str) -> dict[str, Any]:
 
 def override(config: dict[str, Any], text: str) -> None:
     """Set ``key=value``, value as YAML, in the part of the configuration that has the key."""
-    from agilerl.runs.evolve import MUTATION_PARAMS
+    from agilerl.runs.run_settings import MUTATION_PARAMS
     from agilerl.training.yaml_config import UNREADABLE, parse
     from agilerl.utils.utils import AGENT_KEYS
 
@@ -311,7 +313,7 @@ def override(config: dict[str, Any], text: str) -> None:
     except UNREADABLE as error:
         raise ConfigError(f"{text!r}: {value!r} can't be read as YAML.") from error
     known: dict[str, str | None] = {
-        **dict.fromkeys(("ENV_NAME", "ALGO"), None),
+        **dict.fromkeys(RUN_KEYS, None),
         **dict.fromkeys((*AGENT_KEYS, "POP_SIZE", "MEMORY_SIZE"), "INIT_HP"),
         **dict.fromkeys(MUTATION_PARAMS, "MUTATION_PARAMS"),
         **dict.fromkeys(("arch", "h_size", "activation", "layer_norm"), "NET_CONFIG"),

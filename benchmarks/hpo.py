@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 
 from agilerl.hpo.selection import Selection, child_of, scores_of
-from agilerl.runs.evolve import evolution_of, mutations_of, settings_of, trained
+from agilerl.runs.evolve import trained
+from agilerl.runs.run_settings import evolution_of, mutations_of, settings_of
 from agilerl.seeding import generator
 from benchmarks.timing import RESULTS, publish, table
 
@@ -73,7 +74,7 @@ class PlainTruncation(Selection):
 def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
     """Run one system once, in this process; return what came out."""
     target, _ = TASKS[env]
-    settings = settings_of(env, None, None, None, None)
+    settings = settings_of(env)
     settings |= {"seed": seed, "target": target, "steps": steps}
     evolution: tuple[Any, Any] = None, None
     if system == "pbt":

@@ -30,6 +30,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.data.collect import mean_return, record
 from agilerl.data.offline_dataset import OfflineDataset
+from agilerl.runs.run_folder import ELITE
 from agilerl.threads import one_thread
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from benchmarks.peers import venvs
@@ -104,10 +105,19 @@ def demo(dataset: Path, seed: int, episodes: int, out: Path) -> dict[str, Any]:
     flags = {"--dataset": dataset, "--seed": seed, "--episodes": episodes, "--out": out}
     arguments = [str(x) for flag in flags.items() for x in flag]
     with contextlib.redirect_stdout(sys.stderr):
-        summary = demo_offline.run(demo_offline.parse(arguments))
-    run: dict[str, Any] = summary["run"]
+        run = demo_offline.run(demo_offline.parse(arguments))
     minutes = (time.perf_counter() - clock) / 60, (time.process_time() - processor) / 60
-    return {**run, "minutes": minutes[0], "cpu_minutes": minutes[1]}
+    data = OfflineDataset.from_hdf5(dataset)
+    return {
+        "path": run.path,
+        "seed": seed,
+        "elite_return": run.evaluation.mean,
+        "generations": run.history[-1]["generation"] + 1,
+        "dataset_return": data.report.mean_return,
+        "policy_return": data.policy_mean_return,
+        "minutes": minutes[0],
+        "cpu_minutes": minutes[1],
+    }
 
 
 def learn(seeds: list[int], episodes: int, write: bool) -> None:
@@ -118,8 +128,7 @@ def learn(seeds: list[int], episodes: int, write: bool) -> None:
         runs = [demo(random, seed, episodes, out) for seed in seeds]
         publish("Random data", learnt(runs), write, RESULT)
         best = max(range(len(runs)), key=lambda i: runs[i]["elite_return"])
-        (elite,) = out.glob(f"*seed{seeds[best]}/elite.pt")
-        mix = data_file("cartpole_mix_v1.h5", str(elite), EPSILON)
+        mix = data_file("cartpole_mix_v1.h5", str(runs[best]["path"] / ELITE), EPSILON)
         runs = [demo(mix, seed, episodes, out) for seed in seeds]
         publish(f"A trained agent with epsilon {EPSILON}", learnt(runs), write, RESULT)
 

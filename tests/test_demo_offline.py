@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import demo_offline
 from agilerl import cli
 from agilerl.data.collect import record
 from agilerl.data.offline_dataset import OfflineDataset
+from agilerl.runs import run_settings
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo_offline, "DATA_STEPS", 600)
-    monkeypatch.setattr(demo_offline, "MAX_STEPS", 5)
+    monkeypatch.setitem(run_settings.OFFLINE_SCHEDULE, "max_steps", 5)
     monkeypatch.setattr(demo_offline, "record", functools.partial(record, episodes=16))
 
 
@@ -44,10 +46,10 @@ def test_it_records_data_trains_and_leaves_a_run_folder(
         "checkpoints",
     }
     told = capsys.readouterr().out
-    about = yaml.safe_load((folder / "elite" / "elite.yaml").read_text())["run"]
-    assert f"elite {about['elite_return']:.1f} (100 fresh episodes)" in told
-    assert f"data set {about['dataset_return']:.1f}" in told
-    assert 15 < about["policy_return"] < 35
+    about = yaml.safe_load((folder / "elite" / "elite.yaml").read_text())
+    assert f"elite      {about['evaluation']['mean']:.1f} (" in told
+    assert re.search(r"to beat: data set [12]\d\.\d, the random policy that made it [12]\d", told)
+    assert about["run"]["dataset"] == str(data.absolute())
     assert cli.main(["evaluate", str(folder), "--episodes", "2"]) == 0
     assert cli.main(["report", str(folder)]) == 0
 
@@ -78,5 +80,5 @@ def test_a_mistake_is_one_line(
     (tmp_path / "bad.h5").write_text("no data")
     assert run("--dataset", "bad.h5", monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("error: bad.h5")
+    assert error.startswith(f"error: {tmp_path / 'bad.h5'}: expected an HDF5 file")
     assert "\n" not in error

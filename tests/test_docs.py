@@ -19,7 +19,7 @@ from agilerl.algorithms.settings import hyperparameters_of
 from agilerl.networks.build import NET_CONFIG_KEYS
 from agilerl.networks.evolvable_cnn import CNNSpec, EvolvableCNN
 from agilerl.networks.evolvable_mlp import EvolvableMLP, MLPSpec
-from agilerl.runs import evolve
+from agilerl.runs import run_settings as evolve
 from agilerl.utils.utils import AGENT_KEYS
 
 ROOT = Path(__file__).parent.parent

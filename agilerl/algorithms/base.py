@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from agilerl import checkpoint
 from agilerl.algorithms.arrays import (
@@ -25,6 +26,7 @@ from agilerl.algorithms.arrays import (
     one_hot,
     to_array,
 )
+from agilerl.algorithms.own_policy import check_policy, own_module
 from agilerl.algorithms.settings import (
     Setting,
     flag,
@@ -133,25 +135,25 @@ class Agent(ABC):
     # ------------------------------------------------------------------------------------ networks
 
     @property
-    def policy(self) -> TrainedNetwork:
+    def policy_network(self) -> TrainedNetwork:
         """The network that acts."""
         return next(iter(self.networks.values()))
 
     @property
     def actor(self) -> Any:
         """The module of the policy network, an ``EvolvableNetwork`` if it is not the user's own."""
-        found = self.policy.evolvables
-        return found[0] if found else self.policy.module
+        found = self.policy_network.evolvables
+        return found[0] if found else self.policy_network.module
 
     @property
     def actor_target(self) -> torch.nn.Module:
         """The target copy of the policy network."""
-        return self.policy.target
+        return self.policy_network.target
 
     @property
     def optimizer(self) -> torch.optim.Adam:
         """The optimiser of the policy network."""
-        return self.policy.optimizer
+        return self.policy_network.optimizer
 
     @property
     def rng_owners(self) -> list[Any]:
@@ -224,6 +226,10 @@ class Agent(ABC):
         values = ((name, getattr(self, name)) for name in setting_names(type(self)))
         return {name: list(v) if isinstance(v, tuple) else copy.deepcopy(v) for name, v in values}
 
+    def parts(self) -> dict[str, Any]:
+        """Return the constructor arguments that no state can hold."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that makes up the agent, but for the device it lives on.
 
@@ -252,13 +258,19 @@ class Agent(ABC):
             if self._is_built_as(state):
                 self._copy_state(state)
             else:
-                self.__dict__.update(self._built_from(state, self.device).__dict__)
+                built = self._built_from(state, self.device, **self.parts())
+                self.__dict__.update(built.__dict__)
 
     @classmethod
     def from_state_dict(
-        cls, state: Mapping[str, Any], device: str | torch.device | None = "cpu"
+        cls, state: Mapping[str, Any], device: str | torch.device | None = "cpu", **parts: Any
     ) -> Self:
         """Return the agent that a state describes, rebuilt from the state alone.
+
+        Args:
+            state: see ``state_dict``.
+            device: where the networks live.
+            parts: what the state can't hold: ``policy``, where that is a module of one's own.
 
         Raises:
             ConfigError: if there is no such device.
@@ -267,7 +279,7 @@ class Agent(ABC):
         chosen = check_device(device)
         with refusing("agent"):
             cls._check_algo(state)
-            return cls._built_from(state, chosen)
+            return cls._built_from(state, chosen, **parts)
 
     @classmethod
     def _check_algo(cls, state: Mapping[str, Any]) -> None:
@@ -289,11 +301,11 @@ class Agent(ABC):
         )
 
     @classmethod
-    def _built_from(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+    def _built_from(cls, state: Mapping[str, Any], device: torch.device, **parts: Any) -> Self:
         networks = state["networks"].values()
         stored = sum(x.numel() for network in networks for x in network["module"].values())
         with parameter_limit(max(SPARE * stored, 2**24)):  # settings that ask for more are forged
-            agent: Self = cast(Any, cls)(**state["settings"], device=device)
+            agent: Self = cast(Any, cls)(**{**state["settings"], **parts}, device=device)
         for name, network in agent.networks.items():
             if not network.has_shapes_of(state["networks"][name]):
                 network.take_shapes_of(state["networks"][name])
@@ -332,8 +344,18 @@ class Agent(ABC):
             self.load_state_dict(checkpoint.load(path))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = "cpu") -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str | torch.device | None = "cpu",
+        **parts: Any,
+    ) -> Self:
         """Return the agent that a checkpoint describes, rebuilt from the file alone.
+
+        Args:
+            path: of the file.
+            device: where the networks live.
+            parts: what a file can't hold: ``policy``, where that is a module of one's own.
 
         Raises:
             ConfigError: if there is no such device.
@@ -341,7 +363,7 @@ class Agent(ABC):
         """
         chosen = check_device(device)
         with naming(path):
-            return cls.from_state_dict(checkpoint.load(path), chosen)
+            return cls.from_state_dict(checkpoint.load(path), chosen, **parts)
 
 
 @contextmanager
@@ -398,6 +420,10 @@ class EvolvableAgent(Agent):
         averaged_policy: greedy actions (epsilon 0) come from the target network: its weights are a
             moving average of the policy's, and what an evaluation sees does not hang on the last
             few learn steps (Polyak and Juditsky 1992).
+        policy: a torch module in place of the policy network of ``net_config``; the agent trains a
+            copy of it.  It maps observations [N, ...], float32, to Q values [N, action_dim], or to
+            actions [N, action_dim] in [-1, 1] where these are continuous.  Evolution leaves its
+            shape as it is, and a checkpoint holds its weights alone: see ``load``.
     """
 
     #: Whether actions are numbers 0..action_dim-1; otherwise they are vectors.
@@ -421,6 +447,7 @@ class EvolvableAgent(Agent):
     seed: int | None = None
     max_grad_norm: float | None = setting(None, optional_weight)
     averaged_policy: bool = setting(False, flag)
+    policy: Setting[nn.Module | None, nn.Module | None] = Setting(None, own_module)
 
     def __post_init__(self) -> None:
         """Check the arguments that stay as they are, and build the networks."""
@@ -430,6 +457,23 @@ class EvolvableAgent(Agent):
         super().__post_init__()
 
     # ------------------------------------------------------------------- to be given by subclasses
+
+    def own_policy(self, build: Callable[[], nn.Module]) -> nn.Module:
+        """Return the module that was given as ``policy``, or else what ``build()`` returns."""
+        if self.policy is None:
+            return build()
+        policy = self.policy.to(self.device)
+        check_policy(policy, self.observation_shape, self.action_dim, self.device)
+        return policy
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor arguments; a policy of one's own is there by its class's name."""
+        own = type(self.policy).__name__
+        return {**super().settings(), **({} if self.policy is None else {"policy": own})}
+
+    def parts(self) -> dict[str, Any]:
+        """Return the policy of one's own, if there is one."""
+        return {} if self.policy is None else {"policy": self.policy}
 
     @abstractmethod
     def act(self, states: Any, epsilon: float) -> Array:
@@ -470,7 +514,7 @@ class EvolvableAgent(Agent):
 
     def native(self, *values: Any) -> list[Any]:
         """Return values as the policy is fastest on: NumPy on the CPU kernel, else torch."""
-        if self.policy.on_kernel:
+        if self.policy_network.on_kernel:
             return [to_array(x) for x in values]
         return [torch.as_tensor(x, device=self.device) for x in values]
 

@@ -75,11 +75,13 @@ class DDPG(EvolvableAgent):
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
         """Return the actor, whose tanh is scaled to the bounds, and the critics Q(s, a)."""
-        actor = self._network("actor", self.action_dim, output_activation="tanh")
+        actor = self.own_policy(
+            lambda: self._network("actor", self.action_dim, output_activation="tanh")
+        )
         critics = {
             name: self._network(name, 1, extra_inputs=self.action_dim) for name in self.CRITICS
         }
-        networks = {"actor": actor, **critics}
+        networks: dict[str, torch.nn.Module] = {"actor": actor, **critics}
         return {name: TrainedNetwork(net, lr=self.lr) for name, net in networks.items()}
 
     def _network(self, name: str, outputs: int, **shape: Any) -> EvolvableNetwork:
@@ -177,7 +179,7 @@ class DDPG(EvolvableAgent):
 
     def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N, action_dim] of the policy plus noise, within the bounds."""
-        policy = self.policy.infer(states, target=self.averaged_policy and epsilon == 0)
+        policy = self.policy_network.infer(states, target=self.averaged_policy and epsilon == 0)
         noise = self._noise(policy, epsilon) if epsilon > 0 else 0 * policy
         actions: Array = to_array(self._scaled(policy, noise))
         if not finite(actions):  # the environment would be blamed for what it makes of them
@@ -193,7 +195,7 @@ class DDPG(EvolvableAgent):
             The critics' loss.
         """
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        actor, critics = self.policy, self.critics
+        actor, critics = self.policy_network, self.critics
         next_policy = actor.infer(next_states, target=True)
         noise = self._noise(next_policy, SMOOTHING_NOISE, SMOOTHING_CLIP)
         next_actions = self._scaled(next_policy, noise)
@@ -216,7 +218,7 @@ class DDPG(EvolvableAgent):
 
     def _climb(self, states: Any) -> None:
         """Make one step of the actor towards actions that the first critic values more."""
-        actor, critic = self.policy, self.critics[0]
+        actor, critic = self.policy_network, self.critics[0]
         policy = actor.forward(states)
         values = critic.forward(states, self._scaled(policy))[:, 0]
         loss, gradient = losses.policy_gradient(values)

@@ -16,6 +16,7 @@ from agilerl.algorithms.settings import Setting, device_setting, flag, no_accele
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_discrete_actions
 from agilerl.finite import finite
+from agilerl.networks.base import EvolvableNetwork
 from agilerl.networks.build import build_network
 from agilerl.seeding import derive
 
@@ -45,14 +46,17 @@ class DQN(EvolvableAgent):
 
     def build_networks(self) -> dict[str, TrainedNetwork]:
         """Return the Q network: a linear head with one value for each action."""
-        q = build_network(
-            self.net_config,
-            self.observation_shape,
-            self.action_dim,
-            device=self.device,
-            seed=derive(self.seed, "actor"),
-        )
-        return {"actor": TrainedNetwork(q, lr=self.lr)}
+
+        def build() -> EvolvableNetwork:
+            return build_network(
+                self.net_config,
+                self.observation_shape,
+                self.action_dim,
+                device=self.device,
+                seed=derive(self.seed, "actor"),
+            )
+
+        return {"actor": TrainedNetwork(self.own_policy(build), lr=self.lr)}
 
     def adapt_to_env(self, env: Any) -> None:
         """Raise ``EnvError`` if the environment's actions are not 0..action_dim-1."""
@@ -61,7 +65,7 @@ class DQN(EvolvableAgent):
     def act(self, states: Any, epsilon: float) -> Array:
         """Return the actions [N] of highest value; each is random with probability epsilon."""
         averaged = self.averaged_policy and epsilon == 0
-        values = to_array(self.policy.infer(states, target=averaged))
+        values = to_array(self.policy_network.infer(states, target=averaged))
         if not finite(values):
             self.note_divergence("Q values are")
         actions: Array = values.argmax(1)
@@ -79,7 +83,7 @@ class DQN(EvolvableAgent):
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step on the loss of a batch, move the target, and return the loss."""
         states, actions, rewards, next_states, dones = self.unpack(experiences)
-        q = self.policy
+        q = self.policy_network
         next_q = q.infer(next_states, target=True)
         best = (q.infer(next_states) if self.double else next_q).argmax(1)
         targets = losses.td_target(rewards, dones, losses.taken(next_q, best), self.gamma)

@@ -151,7 +151,7 @@ class ILQL(LanguageAgent):
             self.lm.restore(shape, values)
         except (CheckpointError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: {error}") from error
-        module = self.policy.module
+        module = self.policy_network.module
         self.networks = {"actor": TrainedNetwork(module, lr=self.lr, target_of="q")}
 
     # ------------------------------------------------------------------------------------ learning
@@ -191,13 +191,13 @@ class ILQL(LanguageAgent):
         return losses.td_targets(steps.rewards, following.masked_fill(steps.ended, 0.0), self.gamma)
 
     def _value(self, hidden: Tensor) -> Tensor:
-        module: Any = self.policy.module
+        module: Any = self.policy_network.module
         value: Tensor = module.v(hidden)[..., 0].float()
         return value
 
     def _twins(self, hidden: Tensor, target: bool = False) -> tuple[Tensor, Tensor]:
-        module: Any = self.policy.module
-        q1, q2 = (self.policy.target if target else module.q)(hidden)
+        module: Any = self.policy_network.module
+        q1, q2 = (self.policy_network.target if target else module.q)(hidden)
         return q1.float(), q2.float()
 
     def steps_of(self, batch: TokenBatch) -> Steps:
@@ -206,7 +206,7 @@ class ILQL(LanguageAgent):
 
     def after_step(self) -> None:
         """Move the target heads."""
-        self.policy.soft_update(self.tau)
+        self.policy_network.soft_update(self.tau)
 
     # -------------------------------------------------------------------------------------- acting
 

@@ -304,7 +304,7 @@ class LanguageAgent(Agent):
     @property
     def lm(self) -> EvolvableGPT:
         """The language model."""
-        network = self.policy.evolvable
+        network = self.policy_network.evolvable
         assert isinstance(network, EvolvableGPT)
         return network
 
@@ -330,7 +330,7 @@ class LanguageAgent(Agent):
         Args:
             experiences: a ``TokenBatch``.
         """
-        network = self.policy
+        network = self.policy_network
         network.module.train()
         network.optimizer.zero_grad(set_to_none=True)
         total = int(np.asarray(experiences.action_mask).sum())

@@ -21,8 +21,8 @@ from agilerl.errors import ConfigError, check_float, check_int
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
-#: Fields that say which agent it is, and where: they describe no algorithm.
-IDENTITY = ("index", "mutation", "device", "accelerator", "seed")
+#: Fields that say which agent it is, and where, or that no file can hold.
+IDENTITY = ("index", "mutation", "device", "accelerator", "seed", "policy")
 
 
 class Setting(Generic[Given, Kept]):

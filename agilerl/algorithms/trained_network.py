@@ -70,6 +70,8 @@ class TrainedNetwork:
         self._held: dict[str, nn.Parameter] = dict(module.named_parameters())
         for network in self.evolvables:
             network.pending_edits = []
+        #: whether uint8 images are made floats, of which the user's own layers do not know
+        self._floats = not self.evolvables
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process's memory; copies bind their own."""
@@ -287,7 +289,10 @@ class TrainedNetwork:
 
     def _tensors(self, inputs: Sequence[Any]) -> list[Tensor]:
         device = next(self._module.parameters()).device
-        return [torch.as_tensor(x, device=device) for x in inputs]
+        tensors = [torch.as_tensor(x, device=device) for x in inputs]
+        if self._floats:
+            tensors = [x.float() if x.dtype == torch.uint8 else x for x in tensors]
+        return tensors
 
     def step(self, max_grad_norm: float | None = None) -> bool:
         """Make one step of Adam with the gradients that ``backward`` set.

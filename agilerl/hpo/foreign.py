@@ -62,7 +62,7 @@ class ForeignAgent:
             network.check_held(name, self.networks)
 
     @property
-    def policy(self) -> ForeignNetwork:
+    def policy_network(self) -> ForeignNetwork:
         """The network that acts."""
         networks: dict[str, ForeignNetwork] = self.networks
         return next(iter(networks.values()))

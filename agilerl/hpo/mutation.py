@@ -21,6 +21,8 @@ from agilerl.seeding import generator, load_stream_state, stream_state
 
 #: Fraction of each weight matrix that a parameter mutation changes.
 NOISY_FRACTION = 0.1
+#: The label of an agent that should have got another shape, and whose networks have no other.
+FIXED = "none (no network that can change its shape)"
 
 
 def check_probability(field: str, value: object) -> float:
@@ -246,24 +248,24 @@ class Mutations:
             weight.mul_(torch.from_numpy(factor).to(weight).view(weight.shape))
 
     def _activation(self, agent: Any) -> str:
-        return self._edit(agent, self._evolvables(agent), ("change_activation",))
+        networks = self._evolvables(agent)
+        return self._edit(agent, networks, ("change_activation",)) if networks else FIXED
 
     def _architecture(self, agent: Any) -> str:
         networks = self._evolvables(agent)
+        if not networks:
+            return FIXED
         layers = self.rng.random() < self.new_layer_prob
         methods = networks[0].LAYER_EDITS if layers else networks[0].NODE_EDITS
         return self._edit(agent, networks, methods)
 
     @staticmethod
     def _evolvables(agent: Any) -> list[EvolvableNetwork]:
-        """Return the networks that an edit changes together, the policy first."""
-        found = [network for owned in agent.networks.values() for network in owned.evolvables]
-        if not found:
-            raise ConfigError(
-                "architecture, activation: the agent has no evolvable network; use EvolvableMLP or"
-                " EvolvableCNN, or set both probabilities to 0."
-            )
-        return found
+        """Return the networks that an edit changes together, the policy first.
+
+        Modules of the user's own are not among them.
+        """
+        return [network for owned in agent.networks.values() for network in owned.evolvables]
 
     def _edit(self, agent: Any, networks: list[EvolvableNetwork], methods: Sequence[str]) -> str:
         """Make one edit, drawn for the policy, on every network, or on none."""

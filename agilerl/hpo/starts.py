@@ -68,8 +68,8 @@ def drawn(
 
 
 def drawn_net_configs(
-    net_config: Mapping[str, Any], count: int, seed: int | None
-) -> list[dict[str, Any]]:
+    net_config: Mapping[str, Any] | None, count: int, seed: int | None
+) -> Sequence[Mapping[str, Any] | None]:
     """Return the shape that the networks of each agent begin with.
 
     Args:
@@ -79,8 +79,8 @@ def drawn_net_configs(
         seed: of the draws.
     """
     size = net_config.get("h_size") if isinstance(net_config, Mapping) else None
-    if not isinstance(size, Mapping):
-        return [net_config] * count  # type: ignore[list-item]
+    if net_config is None or not isinstance(size, Mapping):
+        return [net_config] * count
     if set(size) != set(DRAWN_SIZE):
         raise ConfigError(
             "net_config['h_size']: expected a list of sizes, or"

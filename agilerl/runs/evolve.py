@@ -15,13 +15,10 @@ from typing import Any, Literal
 
 import yaml
 
-from agilerl.components.make_env import make_env
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.spaces import agent_shape
-from agilerl.errors import CheckpointError, ConfigError, check_int, check_keys
-from agilerl.hpo.mutation import Mutations
-from agilerl.hpo.selection import TruncationSelection
-from agilerl.runs.evaluation import LONGEST, Evaluation, is_maker
+from agilerl.errors import CheckpointError, ConfigError, check_int
+from agilerl.runs.evaluation import Evaluation
 from agilerl.runs.evaluation import evaluate as evaluate_agent
 from agilerl.runs.film import film
 from agilerl.runs.report import write_report
@@ -37,59 +34,13 @@ from agilerl.runs.run_folder import (
     read_rows,
     read_yaml,
 )
+from agilerl.runs.run_settings import evolution_of, name_of, plain_ranges, settings_of
 from agilerl.seeding import derive
 from agilerl.training.run import ENDLESS, Generation
 from agilerl.training.train import train
+from agilerl.training.train_offline import train as train_offline
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 
-#: The start of every run that names nothing: each agent draws its own values.  A range is written
-#: ``{"low": ..., "high": ...}``, as in YAML; ``(low, high)`` is the same.
-INIT_HP: dict[str, Any] = {
-    "POP_SIZE": 4,
-    "LR": {"low": 1e-5, "high": 1e-2},
-    "BATCH_SIZE": {"low": 16, "high": 256},
-    "LEARN_STEP": {"low": 1, "high": 4},
-    "TAU": {"low": 1e-3, "high": 3e-2},
-    "DOUBLE": [True, False],
-    "HUBER": [True, False],
-    "AVERAGED_POLICY": True,
-    "GAMMA": 0.99,
-    "MEMORY_SIZE": 200_000,
-}
-#: Likewise of the networks: each agent draws the width of its hidden layers.
-NET_CONFIG: dict[str, dict[str, Any]] = {
-    "mlp": {"arch": "mlp", "h_size": {"layers": 2, "units": {"low": 32, "high": 128}}},
-    "cnn": {"arch": "cnn", "h_size": {"layers": 1, "units": {"low": 64, "high": 256}}},
-}
-#: Relative probabilities of mutations, with the README's names.
-MUTATION_PARAMS: dict[str, Any] = {
-    "NO_MUT": 0.0,
-    "ARCH_MUT": 0.2,
-    "NEW_LAYER": 0.2,
-    "PARAMS_MUT": 0.0,
-    "ACT_MUT": 0.0,
-    "RL_HP_MUT": 0.8,
-    "RL_HP_SELECTION": ["lr", "batch_size", "learn_step", "tau"],
-    "MUT_SD": 0.1,
-    "RESAMPLE": 0.25,
-    "PERTURB_ALL": True,
-    "RESTART": 0.6,
-}
-#: How a run goes on; see ``train()``.
-SCHEDULE: dict[str, Any] = {
-    "max_steps": 500,
-    "evo_epochs": "auto",
-    "select_every": 2,
-    "race": 2,
-    "gradient_steps": 3,
-    "eps_start": 1.0,
-    "eps_end": 0.05,
-    "eps_decay": 0.7,
-}
-#: Sub-environments of each agent to train in, and to evaluate in.
-ENVS = {"train": 1, "evaluate": 2}
-#: Share of a population's places whose agents are replaced at a selection.
-FRACTION = 0.25
 #: The target must be reached by the lower bound of the mean at this level.
 CONFIDENCE = 0.9
 #: Share of a budget that training may take: the rest is for the evaluation at the end.
@@ -98,8 +49,6 @@ TRAINING_SHARE = 0.93
 EVALUATIONS = 8
 #: Seconds where nothing was said.
 DEFAULT_BUDGET = 600.0
-#: Keys of INIT_HP that ``evolve`` has arguments or rules for.
-NOT_HERE = ("ENV_NAME", "ALGO", "EPISODES", "TARGET_SCORE", "TOURN_SIZE", "ELITISM", "EVO_EPOCHS")
 
 
 @dataclass
@@ -163,6 +112,7 @@ def evolve(
     resume: bool = False,
     verbose: bool = True,
     callbacks: Sequence[Callable[[Generation], Any]] = (),
+    dataset: str | Path | None = None,
 ) -> Run:
     """Train a population from a blind start, and return what it found.
 
@@ -174,7 +124,8 @@ def evolve(
 
     Args:
         env: a gymnasium id, or a class or function that makes an environment.
-        algo: "DQN", "DDPG" or "TD3"; by default DQN for discrete and DDPG for continuous actions.
+        algo: "DQN", "DDPG", "TD3" or "CQN"; by default DQN for discrete and DDPG for continuous
+            actions.
         budget: wall time until this returns: "90s", "10min", "2h", or seconds.
         steps: the run ends when all agents have taken so many steps, evaluation included.
         target: the run ends when the lower 90 % bound of the best agent's mean return over 100
@@ -188,16 +139,19 @@ def evolve(
         resume: go on with the newest run of this environment in ``out``.
         verbose: show progress on stderr.
         callbacks: each is called with every ``Generation``; one that returns True ends the run.
+        dataset: learn from this HDF5 file alone, with CQN where actions are discrete; the
+            environment is there to evaluate.
 
     Raises:
         ConfigError: on arguments that can't be used.
+        DatasetError: if the data set can't be used, or is of another environment.
         EnvError: if the environment can't be used; ``agilerl.check_env`` says more.
     """
     if resume:
         limits = {"budget": budget, "steps": steps, "target": target, "workers": workers}
         path = newest(out, name_of(env))
         return continued(path, env, limits, verbose, callbacks)
-    settings = settings_of(env, algo, init_hp, net_config, mutation_params)
+    settings = settings_of(env, algo, init_hp, net_config, mutation_params, dataset)
     settings["seed"] = secrets.randbelow(2**31) if seed is None else check_int("seed", seed, 0)
     if budget is steps is target is None:
         budget, target = DEFAULT_BUDGET, settings["reward_threshold"]
@@ -289,12 +243,10 @@ def trained(
     vector = makeVectEnvs(env, num_envs=settings["envs"]["train"], seed=seed)
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
     shape = agent_shape(vector)
-    count = hp["POP_SIZE"]
     folder = RunFolder(path, settings)
     last: list[Generation] = []
     try:
-        population, _ = train(
-            env=vector,
+        population, _ = learner(settings, vector)(
             env_name=settings["env"],
             algo=settings["algo"],
             pop=initialPopulation(
@@ -302,7 +254,7 @@ def trained(
                 **shape.arguments,
                 net_config=settings["net_config"],
                 INIT_HP=hp,
-                population_size=count,
+                population_size=hp["POP_SIZE"],
                 seed=seed,
             ),
             memory=ReplayBuffer(
@@ -319,7 +271,6 @@ def trained(
             total_steps=settings["steps"],
             time_limit=None if limit is None else TRAINING_SHARE * limit,
             confidence=CONFIDENCE,
-            store_evaluation=True,
             tournament=tournament,
             mutation=mutation,
             checkpoint=10,
@@ -336,6 +287,13 @@ def trained(
         vector.close()
         eval_env.close()
     return ended(env, settings, folder, population, last)
+
+
+def learner(settings: Mapping[str, Any], env: Any) -> Callable[..., Any]:
+    """Return the ``train()`` of a run: in its environment, or on its data set."""
+    if "dataset" in settings:
+        return partial(train_offline, env=env, dataset=settings["dataset"], all_rows=True)
+    return partial(train, env=env, store_evaluation=True)
 
 
 def ended(
@@ -367,51 +325,6 @@ def ended(
     )
 
 
-# --------------------------------------------------------------------------------------- settings
-
-
-def settings_of(
-    env: Any,
-    algo: str | None,
-    init_hp: Mapping[str, Any] | None,
-    net_config: Mapping[str, Any] | None,
-    mutation_params: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the settings of a run as plain values: what ``settings.yaml`` holds."""
-    if not is_maker(env):
-        raise ConfigError(
-            "env: expected a gymnasium id, or a class or function that makes an environment (a run"
-            f" needs several); got an instance of {type(env).__name__}, pass the class."
-        )
-    vector = makeVectEnvs(env, num_envs=1)
-    try:
-        shape = agent_shape(vector)
-        spec = getattr(vector, "spec", None)
-    finally:
-        vector.close()
-    check_keys("mutation_params", mutation_params or {}, (*MUTATION_PARAMS, "RAND_SEED"))
-    for key in NOT_HERE:
-        if key in (init_hp or {}):
-            raise ConfigError(
-                f"init_hp: {key!r} is for loops of one's own; evolve() has arguments for the"
-                " environment, the algorithm and the limits, and selects by truncation."
-            )
-    settings: dict[str, Any] = plain_ranges(
-        {
-            "env": name_of(env),
-            "algo": algo or shape.algo,
-            "reward_threshold": getattr(spec, "reward_threshold", None),
-            "eval_max_steps": getattr(spec, "max_episode_steps", None) or LONGEST,
-            "init_hp": {**INIT_HP, **(init_hp or {})},
-            "net_config": dict(net_config or NET_CONFIG[shape.arch]),
-            "mutation_params": {**MUTATION_PARAMS, **(mutation_params or {})},
-            "envs": ENVS,
-            "schedule": SCHEDULE,
-        }
-    )
-    return settings
-
-
 def command_of(
     settings: Mapping[str, Any],
     budget: str | float | None,
@@ -424,6 +337,7 @@ def command_of(
         text = yaml.safe_dump(plain(value), default_flow_style=True).replace("\n...", "").strip()
         words.append(f"{name}={text}")
     words += ["--algo", settings["algo"], "--seed", str(settings["seed"])]
+    words += ["--dataset", settings["dataset"]] if "dataset" in settings else []
     for name in ("steps", "target"):
         if settings[name] is not None:
             words += [
@@ -431,76 +345,6 @@ def command_of(
                 f"{settings[name]:g}" if name == "target" else str(settings[name]),
             ]
     return shlex.join(words + ([] if budget is None else ["--budget", str(budget)]))
-
-
-def plain_ranges(value: Any) -> Any:
-    """Return settings with every pair ``(low, high)`` as a dict, as YAML writes a range."""
-    if isinstance(value, Mapping):
-        return {key: plain_ranges(item) for key, item in value.items()}
-    if isinstance(value, tuple) and len(value) == 2:
-        return {"low": value[0], "high": value[1]}
-    return value
-
-
-def evolution_of(settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the selection and the mutations of a run; a single agent has none."""
-    count, seed = settings["init_hp"]["POP_SIZE"], settings["seed"]
-    if count == 1:
-        return None, None
-    return TruncationSelection(count, FRACTION, seed=seed), mutations_of(settings, seed)
-
-
-def mutations_of(settings: Mapping[str, Any], seed: int) -> Mutations:
-    """Return the mutations of a run; they move within the ranges of its start."""
-    given, hp = settings["mutation_params"], settings["init_hp"]
-    names = list(given["RL_HP_SELECTION"])
-    ranges = {name: hp.get(name.upper()) for name in names}
-    moving: dict[str, Any] = {k: v for k, v in ranges.items() if isinstance(v, Mapping)}
-    return Mutations(
-        algo=settings["algo"],
-        no_mutation=given["NO_MUT"],
-        architecture=given["ARCH_MUT"],
-        new_layer_prob=given["NEW_LAYER"],
-        parameters=given["PARAMS_MUT"],
-        activation=given["ACT_MUT"],
-        rl_hp=given["RL_HP_MUT"],
-        rl_hp_selection=names,
-        mutation_sd=given["MUT_SD"],
-        arch=settings["net_config"]["arch"],
-        rand_seed=given.get("RAND_SEED", seed),
-        ranges=moving,
-        resample=given["RESAMPLE"],
-        perturb_all=given.get("PERTURB_ALL", False),
-        restart=given.get("RESTART", 0.0),
-        newcomer=partial(newcomer, settings),
-    )
-
-
-def newcomer(settings: Mapping[str, Any], agent: Any, seed: int) -> Any:
-    """Return a new agent in the place of ``agent``, drawn as those of the first population."""
-    bounds = {name: getattr(agent, name, None) for name in ("min_action", "max_action")}
-    (new,) = initialPopulation(
-        settings["algo"],
-        agent.state_dim,
-        agent.action_dim,
-        agent.one_hot,
-        settings["net_config"],
-        settings["init_hp"],
-        seed=seed,
-        **bounds,  # type: ignore[arg-type]
-    )
-    return new
-
-
-def name_of(env: Any) -> str:
-    """Return the id of an environment, or the name of what makes it."""
-    if not isinstance(env, str):
-        return str(getattr(env, "__qualname__", type(env).__name__))
-    made = make_env(env)  # the id of today, where the one that was given has retired
-    try:
-        return made.spec.id if made.spec is not None else env
-    finally:
-        made.close()
 
 
 def seconds_of(budget: str | float) -> float:

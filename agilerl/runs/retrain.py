@@ -131,6 +131,10 @@ def retrain(
         raise CheckpointError(
             f"{folder}: no schedule of an elite there; retrain needs a run of evolve()."
         )
+    if "dataset" in settings:
+        raise CheckpointError(
+            f"{folder}: a run on recorded data; retrain follows a schedule in an environment."
+        )
     given = environment_of(folder) if env is None else env
     rows = [row for row in read_rows(folder) if row["fitness"] >= elite["fitness"]]
     episodes = int(rows[0]["episode"]) if rows else int(points[-1]["episode"]) + 1

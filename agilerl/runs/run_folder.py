@@ -79,7 +79,8 @@ class RunFolder:
         agent.saveCheckpoint(self.path / ELITE)
         settings = {k: plain(v) for k, v in agent.settings().items() if v is not None}
         shape = {"state_dim": settings.pop("state_dim"), "action_dim": settings.pop("action_dim")}
-        bounds = {k: settings.pop(k) for k in ("min_action", "max_action") if k in settings}
+        apart = ("min_action", "max_action", "policy")
+        named = {k: settings.pop(k) for k in apart if k in settings}
         summary = {
             "env": self.settings.get("env"),
             "fitness": plain(agent.fitness[-1]) if agent.fitness else None,
@@ -92,7 +93,7 @@ class RunFolder:
                 "one_hot": settings.pop("one_hot"),
                 "net_config": evolved_config(agent, settings.pop("net_config")),
                 "INIT_HP": {name.upper(): value for name, value in settings.items()},
-                **bounds,
+                **named,
             },
             "schedule": schedule(rows, agent),
             "run": self.settings,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from gymnasium.vector import VectorEnv
+from torch import nn
 
 from agilerl.algorithms import AGENTS
 from agilerl.algorithms.settings import setting_names
@@ -97,6 +98,7 @@ class PopulationOptions(TypedDict, total=False):
     min_action: float | Sequence[float] | None
     max_action: float | Sequence[float] | None
     seed: int | None
+    policy: nn.Module | Callable[[], nn.Module] | None
 
 
 @overload
@@ -105,7 +107,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     **options: Unpack[PopulationOptions],
@@ -118,7 +120,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     **options: Unpack[PopulationOptions],
@@ -131,7 +133,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     **options: Unpack[PopulationOptions],
@@ -144,7 +146,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     **options: Unpack[PopulationOptions],
@@ -157,7 +159,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     **options: Unpack[PopulationOptions],
@@ -169,7 +171,7 @@ def initialPopulation(
     state_dim: int | Sequence[int],
     action_dim: int,
     one_hot: bool,
-    net_config: Mapping[str, Any],
+    net_config: Mapping[str, Any] | None,
     INIT_HP: Mapping[str, Any],
     population_size: int = 1,
     device: str | torch.device = "cpu",
@@ -177,6 +179,7 @@ def initialPopulation(
     min_action: float | Sequence[float] | None = None,
     max_action: float | Sequence[float] | None = None,
     seed: int | None = None,
+    policy: nn.Module | Callable[[], nn.Module] | None = None,
 ) -> list[Any]:
     """Return a population of agents with different weights, and settings given or drawn for each.
 
@@ -185,8 +188,8 @@ def initialPopulation(
         state_dim: number of discrete states, or the shape of an observation (channels first).
         action_dim: number of discrete actions, or width of a continuous one.
         one_hot: observations are integers and are encoded one-hot.
-        net_config: shape of the networks; ``h_size`` may be drawn for each agent:
-            ``{"layers": (1, 3), "units": (32, 256)}``.
+        net_config: shape of the networks, None for the default; ``h_size`` may be drawn for each
+            agent: ``{"layers": (1, 3), "units": (32, 256)}``.
         INIT_HP: hyper-parameters, upper-case as in the README; a missing one takes its default,
             and those that this algorithm does not use are fine.  A value may be a range ``(low,
             high)`` or a list of choices, from which each agent draws its own; see ``hpo.starts``.
@@ -196,6 +199,9 @@ def initialPopulation(
         min_action: lowest action of a DDPG or TD3 agent; else the environment's.
         max_action: highest action of a DDPG or TD3 agent; else the environment's.
         seed: of weights, exploration, and the draws.
+        policy: a torch module in place of the policy network of ``net_config``, of which each agent
+            trains a copy, or a class or function that makes one, with other weights for each agent;
+            see ``EvolvableAgent``.  Evolution leaves its shape as it is.
 
     Raises:
         ConfigError: on an unknown algorithm or key, or a value that can't be used.
@@ -221,6 +227,7 @@ def initialPopulation(
             device=device,
             accelerator=accelerator,
             seed=None if seed is None else derive(seed, "agent", index),
+            policy=made_policy(policy, None if seed is None else derive(seed, "policy", index)),
             **start,
             **fixed,
         )
@@ -228,6 +235,19 @@ def initialPopulation(
             zip(starts, drawn_net_configs(net_config, count, seed), strict=True)
         )
     ]
+
+
+def made_policy(policy: nn.Module | Callable[[], nn.Module] | None, seed: int | None) -> Any:
+    """Return a module that was given as it is, or the one that a class or function makes.
+
+    Its weights come from ``seed``; torch's own stream is left as it was.
+    """
+    if isinstance(policy, nn.Module) or not callable(policy):
+        return policy
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return policy()
 
 
 def printHyperparams(pop: Sequence[Any]) -> None:

@@ -235,7 +235,7 @@ def differing_by_name(
 
 def assert_optimisers_hold_the_live_parameters(agent: Any) -> None:
     """Each optimiser has exactly its network's parameters, and remembers nothing of others."""
-    assert agent.optimizer is agent.policy.optimizer
+    assert agent.optimizer is agent.policy_network.optimizer
     for owned in agent.networks.values():
         optimizer = owned.optimizer
         assert type(optimizer) is torch.optim.Adam

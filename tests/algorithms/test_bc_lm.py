@@ -150,7 +150,7 @@ def test_bfloat16_is_close_to_float32(cls: type[Any]) -> None:
 def test_the_schedule_scales_the_learning_rate_and_lr_stays(cls: type[Any]) -> None:
     agent = trained(cls)
     agent.schedule(0.25)
-    assert agent.policy.lr == pytest.approx(0.25e-2)
+    assert agent.policy_network.lr == pytest.approx(0.25e-2)
     assert agent.lr == 1e-2
     before = tensors(agent)
     agent.schedule(0.0)
@@ -196,7 +196,7 @@ def test_after_every_kind_of_mutation_it_learns(cls: type[Any], kind: str) -> No
     for _ in range(4):
         mutate.mutation([agent])
         before = tensors(agent)
-        network = agent.policy
+        network = agent.policy_network
         held = {id(p) for group in network.optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in network.module.parameters()}
         for seed in (1, 2):  # what feeds a silent new block moves from the second step on

@@ -137,7 +137,7 @@ def test_an_assignment_is_seen_by_the_very_next_verb(way: str) -> None:
     agent.actor.load_state_dict(weights, assign=True)
     states = batch[0]
     with torch.no_grad():
-        torch.testing.assert_close(agent.policy.infer(states), agent.actor(states))
+        torch.testing.assert_close(agent.policy_network.infer(states), agent.actor(states))
     critic = agent.networks["critic"]
     critic.module.load_state_dict(
         {name: value * 0.5 for name, value in critic.module.state_dict().items()}, assign=True

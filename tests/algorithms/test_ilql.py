@@ -70,7 +70,7 @@ def test_a_checkpoint_that_is_no_cloned_policy_is_refused(tmp_path: Path) -> Non
 def parts(agent: Any, games: TokenGames) -> dict[str, torch.Tensor]:
     """Return the terms of the loss, computed apart from the agent's own code."""
     steps = steps_of(games, agent.gamma)
-    module, target = agent.policy.module, agent.policy.target
+    module, target = agent.policy_network.module, agent.policy_network.target
     hidden = module.lm.hidden(torch.from_numpy(games.tokens))
     rows, columns = (torch.from_numpy(i) for i in np.nonzero(games.action_mask))
     here = hidden[rows, columns - 1]
@@ -99,15 +99,15 @@ def test_the_terms_are_those_of_the_paper() -> None:
 
 def test_target_heads_follow_the_q_heads_by_tau_and_values_are_the_least_of_theirs() -> None:
     agent = trained(ILQL, 2, tau=0.25)
-    before = {k: v.clone() for k, v in agent.policy.target.state_dict().items()}
+    before = {k: v.clone() for k, v in agent.policy_network.target.state_dict().items()}
     agent.learn(random_games(seed=8))
-    online = agent.policy.module.q.state_dict()
-    for name, value in agent.policy.target.state_dict().items():
+    online = agent.policy_network.module.q.state_dict()
+    for name, value in agent.policy_network.target.state_dict().items():
         torch.testing.assert_close(value, before[name].lerp(online[name], 0.25))
     hidden = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         least, _ = agent.values(hidden)
-        q1, q2 = agent.policy.target(hidden)
+        q1, q2 = agent.policy_network.target(hidden)
     assert torch.equal(least, torch.minimum(q1, q2))
     assert (q1 < q2).any()
     assert (q2 < q1).any()

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from agilerl import cli
+from agilerl.data.collect import record
+from agilerl.runs.run_folder import SETTINGS, read_rows, read_yaml
+from agilerl.runs.run_settings import settings_of
 
 SMALL = ["--steps", "3000", "--seed", "3", "--workers", "0"]
 
@@ -24,6 +27,13 @@ def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "random.h5"
+    record("CartPole-v1", "random", 500, seed=0, verbose=False).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +80,50 @@ def test_a_file_and_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "LR=0.001" in (run / "settings.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", ["dqn.yaml", "ddpg.yaml"])
-def test_the_files_hold_the_defaults(name: str) -> None:
-    from agilerl.runs.evolve import INIT_HP, MUTATION_PARAMS, NET_CONFIG
-
+@pytest.mark.parametrize("name", ["dqn.yaml", "ddpg.yaml", "cqn.yaml"])
+def test_the_files_hold_the_defaults(name: str, data: Path) -> None:
     file = Path(__file__).parents[2] / "configs" / "training" / name
     found = cli.configured(str(file), [])
-    known = {key: value for key, value in INIT_HP.items() if key in found["init_hp"]}
-    assert {key: found["init_hp"][key] for key in known} == known
-    assert found["net_config"] == NET_CONFIG["mlp"]
-    assert found["mutation_params"] == MUTATION_PARAMS
+    dataset = data if name == "cqn.yaml" else None
+    defaults = settings_of(found["env"], found["algo"], dataset=dataset)
+    known = {k: value for k, value in defaults["init_hp"].items() if k in found["init_hp"]}
+    assert found["init_hp"] == {**found["init_hp"], **known}
+    assert len(known) >= 8
+    assert found["net_config"] == defaults["net_config"]
+    assert found["mutation_params"] == defaults["mutation_params"]
+
+
+def test_a_file_that_names_data_trains_on_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[2] / "configs" / "training" / "cqn.yaml"
+    words = [f"DATASET={data}", "BATCH_SIZE=32", "POP_SIZE=2"]
+    limits = ["--steps", "800", "--seed", "1", "--workers", "0", "--quiet"]
+    assert cli.main(["train", str(file), *words, *limits, "--out", str(tmp_path / "runs")]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    told = capsys.readouterr().out
+    assert f"agilerl report {run}" in told
+    settings = read_yaml(run, SETTINGS)
+    assert settings["algo"] == "CQN"
+    assert settings["dataset"] == str(data)
+    assert f"--dataset {data}" in settings["command"]
+    steps = read_rows(run)[-1]["global_steps"]
+    assert cli.main(["resume", str(run), "--steps", str(2 * steps), "--quiet"]) == 0
+    assert read_rows(run)[-1]["global_steps"] >= 2 * steps
+    assert cli.main(["report", str(run)]) == 0
+    capsys.readouterr()
+    assert cli.main(["retrain", str(run)]) == 2
+    assert "a run on recorded data" in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_told_before_a_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--dataset", str(tmp_path / "no.h5"), "--out", str(tmp_path / "runs")]
+    assert cli.main(["train", "CartPole-v1", *words]) == 2
+    error = capsys.readouterr().err
+    assert f"no file {tmp_path / 'no.h5'}; `python -m agilerl.data.collect`" in error
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

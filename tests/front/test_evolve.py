@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from agilerl import CheckpointError, ConfigError, EnvError, Run, evolve, initialPopulation
-from agilerl.runs.evolve import command_of, fresh_folder, newest, resume, seconds_of, settings_of
+from agilerl.runs.evolve import command_of, fresh_folder, newest, resume, seconds_of
 from agilerl.runs.run_folder import environment_of, load_elite, read_rows, read_times, read_yaml
+from agilerl.runs.run_settings import settings_of
 
 SMALL: dict[str, Any] = {"steps": 5000, "seed": 3, "workers": 0, "verbose": False}
 
@@ -137,7 +138,7 @@ def test_what_the_user_gives_goes_before_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_command_repeats_the_run() -> None:
-    settings = settings_of("CartPole-v1", None, {"LR": (1e-4, 1e-3)}, None, None)
+    settings = settings_of("CartPole-v1", None, {"LR": (1e-4, 1e-3)})
     settings |= {"seed": 7, "steps": 5000, "target": 475.0}
     found = command_of(settings, "10min", {"LR": (1e-4, 1e-3)}, {})
     assert found == (

@@ -121,7 +121,7 @@ def test_parameters_stay_in_their_groups_of_an_optimiser(edit: str) -> None:
     presented = ForeignAgent(agent, check_layout(Q_LAYOUT))
     args = ("tanh",) if edit == "change_activation" else ()
     getattr(agent.actor, edit)(*args)
-    presented.policy.sync()
+    presented.policy_network.sync()
     live = dict(agent.actor.named_parameters())
     for group, kind in zip(agent.optimizer.param_groups, ("weight", "bias"), strict=True):
         expected = {id(p) for name, p in live.items() if name.endswith(kind)}
@@ -155,10 +155,12 @@ def test_plain_modules_and_sgd_take_noise_and_hyper_parameters() -> None:
 
 
 @pytest.mark.parametrize("kind", ["architecture", "activation"])
-def test_plain_modules_cannot_change_their_shape(kind: str) -> None:
+def test_plain_modules_keep_their_shape_and_the_label_says_so(kind: str) -> None:
     agent = OwnQAgent(0, 4, 3, plain_module)
-    with pytest.raises(ConfigError, match=r"no evolvable network; use EvolvableMLP"):
-        mutations(Q_LAYOUT, kind).mutation([agent])
+    before = {name: p.clone() for name, p in agent.actor.named_parameters()}
+    mutations(Q_LAYOUT, kind).mutation([agent])
+    assert agent.mut == "none (no network that can change its shape)"
+    assert all(torch.equal(p, before[name]) for name, p in agent.actor.named_parameters())
 
 
 @pytest.mark.parametrize(

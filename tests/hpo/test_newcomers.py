@@ -9,7 +9,7 @@ import torch
 
 from agilerl.errors import ConfigError
 from agilerl.hpo.mutation import Mutations
-from agilerl.runs.evolve import mutations_of, settings_of
+from agilerl.runs.run_settings import mutations_of, settings_of
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from tests.envs import ReachEnv
 
@@ -84,7 +84,7 @@ def test_without_a_maker_nobody_can_begin_anew() -> None:
 
 
 def test_those_of_evolve_are_drawn_as_at_the_start_and_know_the_bounds() -> None:
-    settings = {**settings_of(ReachEnv, None, None, None, None), "seed": 5}
+    settings = {**settings_of(ReachEnv), "seed": 5}
     mutation = mutations_of({**settings, "mutation_params": {**settings["mutation_params"]}}, 5)
     assert mutation.newcomer is not None
     (agent,) = initialPopulation(

@@ -56,7 +56,7 @@ def test_a_bad_batch_changes_nothing_and_marks_the_agent(
     algo: str, reward: float, kernel: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     (agent,) = population(algo, **({} if kernel else {"layer_norm": True}))
-    assert agent.policy.on_kernel is kernel
+    assert agent.policy_network.on_kernel is kernel
     agent.learn(batch(agent))
     assert not agent.diverged
     critic = list(agent.networks)[-1] if algo in ("DDPG", "TD3") else "actor"

@@ -59,7 +59,7 @@ def test_the_agents_of_a_population_start_with_its_learning_rates(
     config = BCRunConfig(model=TINY, agent=BCConfig(lr=2e-3), population=population)
     agents = start_agents(config, TOKENIZER)
     assert [agent.lr for agent in agents] == expected
-    assert [agent.policy.lr for agent in agents] == expected
+    assert [agent.policy_network.lr for agent in agents] == expected
 
 
 def test_a_checkpoint_takes_the_limits_of_the_run_and_agents_draw_for_themselves(
@@ -90,7 +90,7 @@ def test_ilql_starts_from_a_clone_with_one_key(tmp_path: Path) -> None:
     (agent,) = start_agents(config, TOKENIZER)
     saved = BC_LM.load(path)
     assert agent.lm.spec.n_layer == 2
-    assert agent.lr == agent.policy.lr == 3e-4
+    assert agent.lr == agent.policy_network.lr == 3e-4
     ids = torch.tensor([[1, 4, 5]])
     with torch.no_grad():
         assert torch.equal(agent.lm(ids), saved.lm(ids))
@@ -103,7 +103,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_kind(kind: Any, tmp_path: Pa
     agent.saveCheckpoint(tmp_path / "own.pt")
     config = kind(model=ModelConfig(load=str(tmp_path / "own.pt")), seed=5)
     (again,) = start_agents(config, TOKENIZER)
-    saved, found = agent.policy.state_dict()["module"], again.policy.state_dict()["module"]
+    saved, found = agent.policy_network.state_dict()["module"], again.policy.state_dict()["module"]
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[key], found[key]) for key in saved)
 

@@ -120,7 +120,7 @@ def test_the_learning_rate_rises_and_then_falls_by_a_cosine() -> None:
 def test_the_schedule_reaches_the_optimiser(tmp_path: Path) -> None:
     agents = population()
     rates = []
-    trained(config(tmp_path), agents, lambda g: rates.append(g.population[0].policy.lr))
+    trained(config(tmp_path), agents, lambda g: rates.append(g.population[0].policy_network.lr))
     expected = [1e-2 * Schedule(8, 2, 0.05)(i) for i in (1, 3, 5, 7)]
     assert rates == pytest.approx(expected)
 
