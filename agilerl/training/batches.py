@@ -1,4 +1,4 @@
-"""What executors share whose workers live elsewhere: how jobs go out and agents come home."""
+"""The jobs of a population on their way: how they go out to workers, and how agents come home."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from agilerl.seeding import Streams
 from agilerl.training.jobs import Task
 from agilerl.training.pickling import Failure, Packed, dumps
 
-#: Losses running of one job that stop a run.
-LOSSES = 3
-#: Seconds between two looks at workers that say nothing.
-LOOK = 0.5
 #: Bytes of a replay buffer that are copied at once.
 CHUNK = 1 << 26
 

@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 from multiprocessing.connection import Pipe
-from typing import Any
 
 from agilerl.lifeline import BEATS, counter_in
-from agilerl.training.pickling import dumps, loads
+from agilerl.training.crew import LostError, RemoteWorker
+from agilerl.training.pickling import loads
+from agilerl.training.worker import Reply
 
 #: A fresh interpreter that looks for modules where this one does, and loads no script.
 PROGRAM = (
@@ -24,13 +25,11 @@ PROGRAM = (
 )
 #: Seconds that a worker has to close its environments, before it is killed.
 PATIENCE = 3.0
-#: What a worker does that loads modules.
-STARTING = "starting"
 #: Variables that say how many threads a process begins with.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class WorkerHandle:
+class WorkerHandle(RemoteWorker):
     """One worker process: a direct child, with nothing of ours but a connection and a counter.
 
     It is in a process group of its own, so that Ctrl-C in a terminal does not reach it, nor what
@@ -38,14 +37,10 @@ class WorkerHandle:
 
     Args:
         threads: that it begins with.
-
-    Attributes:
-        doing: the slot of the episode or evaluation under way, a word for other work, or None.
-        task: the number of the task that it has.
-        counter: of its replica of the replay buffer; None where it has none.
     """
 
     def __init__(self, threads: int) -> None:
+        super().__init__()
         self.connection, inner = Pipe()
         with inner, tempfile.TemporaryFile(dir=_memory_directory()) as beats:
             os.ftruncate(beats.fileno(), BEATS)
@@ -60,41 +55,33 @@ class WorkerHandle:
                 process_group=0,
                 env={**os.environ, **dict.fromkeys(THREADS, str(threads))},
             )
-        self.doing: int | str | None = STARTING
-        self.task = 0
-        self.counter: int | None = None
-        self._seen = 0
-        self._silent = 0.0
-        self._looked = time.monotonic()
 
-    def send(self, name: str, *arguments: Any) -> None:
-        """Ask for something; raise ``OSError`` if the worker is gone."""
-        self.send_pickled(name, dumps(arguments))
+    def deliver(self, name: str, arguments: bytes) -> None:
+        """Ask for something, with pickled arguments; raise ``LostError`` if the worker is gone."""
+        try:
+            self.connection.send_bytes(name.encode())
+            self.connection.send_bytes(arguments)
+        except OSError as error:
+            raise LostError from error
 
-    def send_pickled(self, name: str, arguments: bytes) -> None:
-        """Ask for something whose arguments are pickled already."""
-        self.connection.send_bytes(name.encode())
-        self.connection.send_bytes(arguments)
-        self._silent, self._looked = 0.0, time.monotonic()
+    def receive(self) -> Reply:
+        """Return an answer; raise ``LostError`` if the worker is gone."""
+        try:
+            reply: Reply = loads(self.connection.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise LostError from error
+        return reply
 
-    def receive(self) -> Any:
-        """Return an answer; raise ``EOFError`` or ``OSError`` if the worker is gone."""
-        return loads(self.connection.recv_bytes())
+    def beats(self) -> int:
+        """Return how many pieces of work the process has done."""
+        return int(self._beats[0])
 
-    def silent(self, longest: float) -> float:
-        """Return for how many seconds there was no sign of life, as far as this process looked.
-
-        Args:
-            longest: seconds that count at most since the last look: this process may have been
-                stopped itself.
-        """
-        now, beats = time.monotonic(), self._beats[0]
-        if beats != self._seen:
-            self._seen, self._silent = beats, 0.0
-        else:
-            self._silent += min(now - self._looked, longest)
-        self._looked = now
-        return self._silent
+    def destroy(self) -> str:
+        """Kill the process, and return how it ended."""
+        self.kill()
+        ended = self.reap()
+        self.connection.close()
+        return ended
 
     def kill(self) -> None:
         """Kill the process, and what its environments have started in its group."""

@@ -105,11 +105,11 @@ def test_other_versions_on_a_node_are_an_error(
     import agilerl.training.ray_executor as module
 
     two.begin(jobs.Task(), [jobs.Savable()], None)
-    two._dismiss()  # those that are hired now look at the driver's versions
+    two.close()  # those that are hired now look at the driver's versions
     monkeypatch.setattr(module, "versions", lambda: {"python": "2.7", "torch": "0", "agilerl": "9"})
     with pytest.raises(ConfigError, match=r"a node has python .* and not 2\.7"):
         two.begin(jobs.Task(), [jobs.Savable()], None)
-    two._dismiss()
+    two.close()
 
 
 def test_a_cluster_that_is_not_there_and_numbers_that_make_no_sense() -> None:
