@@ -70,6 +70,14 @@ class Task:
         return Evaluation(0.0, 0)
 
 
+def wait_for(path: Path) -> None:
+    """Return when there is such a file."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.01)
+
+
 @dataclass
 class Meeting(Task):
     """An episode goes on until ``guests`` processes are in one, and writes down when it was."""
