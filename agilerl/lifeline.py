@@ -39,10 +39,18 @@ def beat() -> None:
         _beats[0] += 1
 
 
-def beat_into(descriptor: int) -> None:
-    """Count beats in the file of this descriptor, which another process may map too."""
+def beat_into(descriptor: int) -> memoryview:
+    """Count beats in the file of this descriptor, which another process may map too.
+
+    Args:
+        descriptor: of a file of at least ``BEATS`` bytes; -1 is memory of this process alone.
+
+    Returns:
+        The counter.
+    """
     global _beats
     _beats = counter_in(descriptor)
+    return _beats
 
 
 def counter_in(descriptor: int) -> memoryview:

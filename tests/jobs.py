@@ -97,6 +97,19 @@ class Meeting(Task):
 
 
 @dataclass
+class Slow(Task):
+    """An episode takes so many seconds, and works all the time."""
+
+    seconds: float
+
+    def happen(self, agent: Any, streams: Streams) -> None:
+        over = time.monotonic() + self.seconds
+        while time.monotonic() < over:
+            beat()
+            time.sleep(0.01)
+
+
+@dataclass
 class Mishap(Task):
     """Something happens in the episodes of one slot, ``times`` times."""
 

@@ -13,7 +13,7 @@ from agilerl.training.jobs import Task
 from agilerl.training.pickling import Failure, Packed, dumps
 
 #: Bytes of a replay buffer that are copied at once.
-CHUNK = 1 << 26
+CHUNK = 1 << 23
 
 
 @dataclass

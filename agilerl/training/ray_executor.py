@@ -17,6 +17,7 @@ import torch
 
 from agilerl import __version__
 from agilerl.errors import ConfigError, check_float, check_int
+from agilerl.lifeline import beat, beat_into
 from agilerl.threads import cores
 from agilerl.training.crew import Crew, LostError, RemoteWorker
 from agilerl.training.pickling import Failure, dumps, loads
@@ -24,6 +25,8 @@ from agilerl.training.worker import Records, Reply, Worker, done
 
 #: Seconds to wait for an answer from the address of a cluster.
 PATIENCE = 10.0
+#: What Ray calls the thread of a worker that says how far it is, whatever the jobs do.
+PULSE = "pulse"
 
 
 class RayHandle(RemoteWorker):
@@ -41,6 +44,8 @@ class RayHandle(RemoteWorker):
         super().__init__()
         self._ray, self.actor = ray, actor
         self.answer = actor.ready.remote()
+        self._pulse: Any = None
+        self._beats = 0
 
     def deliver(self, name: str, arguments: Any) -> None:
         """Ask for something, with pickled arguments."""
@@ -55,8 +60,14 @@ class RayHandle(RemoteWorker):
         return reply
 
     def beats(self) -> int:
-        """Return nothing: it is not watched."""
-        return 0
+        """Return how many pieces of work the worker had done when it was heard last; ask anew."""
+        if self._pulse is not None and self._ray.wait([self._pulse], timeout=0)[0]:
+            with contextlib.suppress(self._ray.exceptions.RayError):  # its job's answer tells it
+                self._beats = self._ray.get(self._pulse)
+            self._pulse = None
+        if self._pulse is None:
+            self._pulse = self.actor.pulse.options(concurrency_group=PULSE).remote()
+        return self._beats
 
     def destroy(self) -> str:
         """Let Ray kill the worker."""
@@ -79,6 +90,9 @@ class RayExecutor(Crew[RayHandle]):
         workers: at most; None takes as many as the cluster has room for, up to one an agent.
         cpus: cores of each worker.
         gpus: GPUs of each worker; a share, 0.25 say, lets four use the same one.
+        env_timeout: seconds without a vector step or learn step after which a worker is taken to
+            hang, and killed.  Jobs are then done in a thread beside the main one, which is left to
+            Ray; with None they are done in the main thread, and nobody watches.
 
     Attributes:
         lost: workers lost so far.
@@ -96,8 +110,9 @@ class RayExecutor(Crew[RayHandle]):
         workers: int | None = None,
         cpus: float = 1,
         gpus: float = 0,
+        env_timeout: float | None = 60.0,
     ) -> None:
-        super().__init__(None)
+        super().__init__(env_timeout)
         self._ray = loaded_ray()
         self.address = address
         self.workers = None if workers is None else check_int("workers", workers)
@@ -147,10 +162,14 @@ class RayExecutor(Crew[RayHandle]):
         return min(room, population, self.workers or population)
 
     def _new_worker(self) -> RayHandle:
-        actor_class = self._ray.remote(RayWorker).options(
-            num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, scheduling_strategy="SPREAD"
+        remote = self._ray.remote(
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            concurrency_groups=None if self.env_timeout is None else {PULSE: 1},
         )
-        return RayHandle(self._ray, actor_class.remote(versions()))
+        return RayHandle(self._ray, remote(RayWorker).remote(versions()))
 
     def _shared(self, pickled: bytes) -> Any:
         return self._ray.put(pickled)
@@ -182,11 +201,16 @@ class RayWorker:
         found = versions()
         self._wrong = {k: (v, found[k]) for k, v in expected.items() if found[k] != v}
         self._worker, self._records = Worker(), Records()
+        self._beats = beat_into(-1)
         logging.getLogger("agilerl").addHandler(self._records)
 
     def ready(self) -> bytes:
         """Answer as soon as the worker has started."""
         return dumps(Reply(None, []))
+
+    def pulse(self) -> int:
+        """Return how many pieces of work were done; a thread of its own answers."""
+        return int(self._beats[0])
 
     def do(self, name: str, arguments: bytes) -> bytes:
         """Return the answer to a request, pickled."""
@@ -194,7 +218,9 @@ class RayWorker:
             told = ", ".join(f"{k} {there} and not {v}" for k, (v, there) in self._wrong.items())
             error = ConfigError(f"address: a node has {told}; install the same versions there.")
             return dumps((Failure.of(error), []))
-        return done(getattr(self._worker, name), arguments, self._records)
+        answer = done(getattr(self._worker, name), arguments, self._records)
+        beat()
+        return answer
 
 
 def versions() -> dict[str, str]:

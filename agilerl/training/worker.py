@@ -7,6 +7,7 @@ and go.  Nothing of the user's script is imported, and standard output goes nowh
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -67,6 +68,7 @@ class Worker:
     def __init__(self) -> None:
         self.task: Any = None
         self.memory: Any = None
+        self._filled = False
 
     def take_task(self, task: bytes) -> None:
         """Do the jobs of this task from now on; its environments are made here."""
@@ -76,7 +78,7 @@ class Worker:
 
     def take_memory(self, settings: dict[str, Any] | None, device: str) -> None:
         """Begin a replica of a replay buffer; None is no buffer."""
-        self.memory = None
+        self.memory, self._filled = None, True
         if settings is not None:
             self.memory = ReplayBuffer(**settings, device=device, seed=0)
 
@@ -86,6 +88,9 @@ class Worker:
 
     def train(self, packed: Packed, streams: Streams, threads: int) -> tuple[Any, ...]:
         """Return what an episode gave: the agent's state, what the loop keeps in it, the rest."""
+        if self._filled:  # its rows came in parts, which are gone by now
+            give_back_memory()
+            self._filled = False
         agent = packed.unpacked()
         with limited_threads(threads):
             result = train_agent(self.task, agent, self.memory, streams)
@@ -104,6 +109,12 @@ class Worker:
             env: Any = getattr(self.task, name, None)
             with contextlib.suppress(Exception):  # the environment's own affair
                 getattr(env, "env", env).close()
+
+
+def give_back_memory() -> None:
+    """Let the system have the memory that was freed, where the C library knows how (glibc's)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def kept_in(agent: Any) -> dict[str, Any]:

@@ -67,15 +67,46 @@ def test_the_error_of_the_lowest_slot_arrives_as_itself(two: RayExecutor) -> Non
     assert [r.steps for r in two.train(jobs.Task(), pop, None, streams(4, 3))] == [4, 14, 24]
 
 
+@pytest.mark.parametrize("what", ["killed", "hangs"])
 def test_a_lost_worker_changes_no_number(
-    tmp_path: Path, two: RayExecutor, caplog: pytest.LogCaptureFixture
+    what: str,
+    tmp_path: Path,
+    two: RayExecutor,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = two.lost
-    result = doomed(tmp_path, "killed", two)
+    monkeypatch.setattr(two, "env_timeout", 60.0 if what == "killed" else 10.0)
+    result = doomed(tmp_path, what, two)
     assert (tmp_path / "mishap").exists()
     assert two.lost == before + 1
     assert "a Ray worker was lost" in caplog.text
-    assert doomed(tmp_path, "killed", InProcess()) == result
+    assert ("no sign of life for env_timeout=10 s" in caplog.text) == (what == "hangs")
+    assert doomed(tmp_path, what, InProcess()) == result
+
+
+@pytest.mark.parametrize("what", ["hangs in C", pytest.param("stopped", marks=pytest.mark.slow)])
+def test_a_worker_that_cannot_even_answer_is_replaced(
+    what: str, tmp_path: Path, two: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = two.lost
+    monkeypatch.setattr(two, "env_timeout", 5.0)
+    task, pop = jobs.Mishap(tmp_path, what), [jobs.Savable(i) for i in range(3)]
+    assert [result.steps for result in two.train(task, pop, None, streams(6, 3))] == [6, 16, 26]
+    assert [agent.learnt for agent in pop] == [1, 1, 1]
+    assert two.lost == before + 1
+    two.train(jobs.Meeting(tmp_path, 2), pop[:2], None, streams(7, 2))  # two are at work again
+
+
+def test_a_slow_job_that_goes_on_is_no_loss(
+    tmp_path: Path, two: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = two.lost
+    monkeypatch.setattr(two, "env_timeout", 2.0)
+    (agent,) = pop = [jobs.Savable()]
+    two.train(jobs.Slow(5.0), pop, None, streams(0, 1))
+    assert agent.learnt == 1
+    assert two.lost == before
 
 
 def test_three_losses_running_of_one_job_stop_the_run(tmp_path: Path, two: RayExecutor) -> None:
@@ -90,6 +121,24 @@ def test_what_cannot_travel_is_an_error_before_training(two: RayExecutor) -> Non
         two.begin(Locked(), [jobs.Savable()], None)
     with pytest.raises(ConfigError, match="has no state_dict"):
         two.begin(jobs.Task(), [jobs.OwnAgent()], None)
+
+
+class Threads(jobs.Task):
+    """An agent learns in the main thread only."""
+
+    def happen(self, agent: Any, streams: Any) -> None:
+        agent.learnt -= threading.current_thread() is not threading.main_thread()
+
+
+def test_without_env_timeout_jobs_are_done_in_the_main_thread(
+    two: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.close()  # those that are hired now are not watched
+    monkeypatch.setattr(two, "env_timeout", None)
+    (agent,) = pop = [jobs.Savable()]
+    two.train(Threads(), pop, None, streams(0, 1))
+    two.close()
+    assert agent.learnt == 1
 
 
 class Locked(jobs.Task):
@@ -113,7 +162,7 @@ def test_other_versions_on_a_node_are_an_error(
 
 
 def test_a_cluster_that_is_not_there_and_numbers_that_make_no_sense() -> None:
-    for bad in ({"workers": 0}, {"cpus": -1}, {"gpus": -0.5}):
+    for bad in ({"workers": 0}, {"cpus": -1}, {"gpus": -0.5}, {"env_timeout": 0.0}):
         with pytest.raises(ConfigError, match=f"{next(iter(bad))}: expected"):
             RayExecutor(**bad)  # type: ignore[arg-type]
 
