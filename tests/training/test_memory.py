@@ -7,8 +7,8 @@ MB, is shared by all processes on a machine.
 from __future__ import annotations
 
 import gc
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +25,8 @@ from tests import jobs
 from tests.runs import FIELDS
 from tests.training.test_executors import HP, MLP, evolution
 
+#: Nothing of the tests is imported for it by a worker, which would count.
+SHORT = partial(gym.make, "CartPole-v1", max_episode_steps=10)
 #: How much a worker may take, times what it must hold.
 BOUND = 1.3
 #: Bytes that a row of the history takes in the driver, and that a process may move up and down.
@@ -39,10 +41,6 @@ def own_memory(pid: int | str = "self") -> int:
     """Return the bytes of a process that it shares with no other."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
-
-
-def short_cart_pole() -> gym.Env[Any, Any]:
-    return gym.make("CartPole-v1", max_episode_steps=10)
 
 
 def full_buffer(size: int) -> tuple[ReplayBuffer, int]:
@@ -76,7 +74,7 @@ def test_a_worker_holds_the_buffer_and_one_agent_and_nothing_grows(
         executor.begin(jobs.Task(), [jobs.Savable(), jobs.Savable()], None)
         idle = [own_memory(pid) for pid in executor.pids]
         pop, _ = train(
-            makeVectEnvs(short_cart_pole, 2), "", "DQN", pop, memory, executor=executor,
+            makeVectEnvs(SHORT, 2), "", "DQN", pop, memory, executor=executor,
             n_episodes=generations, max_steps=5, evo_epochs=1, target=None, seed=7,
             callbacks=[look], verbose=False, **chances,
         )  # fmt: skip
