@@ -68,7 +68,10 @@ OFFLINE_HP: dict[str, Any] = {
     "LEARN_STEP": 1,
     "ALPHA": {"low": 0.3, "high": 10.0},
 }
-OFFLINE_MUTATION: dict[str, Any] = {"RL_HP_SELECTION": ["lr", "batch_size", "tau", "alpha"]}
+OFFLINE_MUTATION: dict[str, Any] = {
+    "RL_HP_SELECTION": ["lr", "batch_size", "tau", "alpha"],
+    "RESTART": 0.3,
+}
 OFFLINE_SCHEDULE: dict[str, Any] = {
     "max_steps": 250,
     "evo_epochs": 1,
