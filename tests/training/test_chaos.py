@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import time
@@ -19,6 +20,10 @@ from agilerl.training.train import train
 from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from tests.envs import PayEnv
 from tests.runs import FIELDS
+
+
+#: Bytes that a run keeps of each generation of four agents: its history, which grows.
+HISTORY = 8_000
 
 
 class ChaosEnv(PayEnv):
@@ -66,7 +71,8 @@ def children() -> set[int]:
 @pytest.mark.parametrize(
     "seconds", [15.0, pytest.param(float(os.environ.get("CHAOS", "3600")), marks=pytest.mark.slow)]
 )
-def test_it_ends_and_nothing_is_left(seconds: float) -> None:
+def test_it_ends_and_nothing_is_left(seconds: float, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "agilerl")  # pytest would keep thousands of warnings
     shared = set(Path("/dev/shm").iterdir())
     before = children()
     executor = Processes(2, env_timeout=1.5)
@@ -106,6 +112,7 @@ def test_it_ends_and_nothing_is_left(seconds: float) -> None:
     assert restarts[-1] > 5
     batch = memory.sample(len(memory))
     assert all(np.isfinite(field.numpy()).all() for field in batch)
-    assert held[-1] - held[len(held) // 3] < 30e6
+    third = len(held) // 3
+    assert held[-1] - held[third] < 10e6 + HISTORY * (len(held) - third)
     assert children() <= before
     assert set(Path("/dev/shm").iterdir()) <= shared
