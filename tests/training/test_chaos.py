@@ -21,7 +21,6 @@ from agilerl.utils.utils import initialPopulation, makeVectEnvs
 from tests.envs import PayEnv
 from tests.runs import FIELDS
 
-
 #: Bytes that a run keeps of each generation of four agents: its history, which grows.
 HISTORY = 8_000
 
@@ -75,7 +74,7 @@ def test_it_ends_and_nothing_is_left(seconds: float, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.CRITICAL, "agilerl")  # pytest would keep thousands of warnings
     shared = set(Path("/dev/shm").iterdir())
     before = children()
-    executor = Processes(2, env_timeout=1.5)
+    executor = Processes(2, env_timeout=5.0)
     net, hp = {"arch": "mlp", "h_size": [8]}, {"BATCH_SIZE": 16, "LEARN_STEP": 1}
     pop = initialPopulation("DQN", (1,), 3, False, net, hp, 4, seed=1)
     memory = ReplayBuffer(3, 2_000, FIELDS, seed=1)
