@@ -103,7 +103,10 @@ def test_a_run_goes_on_from_a_checkpoint_of_its_own_kind(kind: Any, tmp_path: Pa
     agent.saveCheckpoint(tmp_path / "own.pt")
     config = kind(model=ModelConfig(load=str(tmp_path / "own.pt")), seed=5)
     (again,) = start_agents(config, TOKENIZER)
-    saved, found = agent.policy_network.state_dict()["module"], again.policy.state_dict()["module"]
+    saved, found = (
+        agent.policy_network.state_dict()["module"],
+        again.policy_network.state_dict()["module"],
+    )
     assert saved.keys() == found.keys()
     assert all(torch.equal(saved[key], found[key]) for key in saved)
 
