@@ -119,14 +119,19 @@ def settings(flags: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(flags).items() if name not in ("seconds", "micro")}
 
 
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of Python and of these packages."""
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **found}
+
+
+def say(line: dict[str, Any]) -> None:
+    """Print one line of JSON to what was stdout."""
+    os.write(_report_to, (json.dumps(line) + "\n").encode())
+
+
 def report(peer: str, kind: str, packages: Iterable[str], **values: Any) -> None:
     """Print one line of JSON, with the versions and the load of the machine."""
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    line = {
-        "peer": peer,
-        "kind": kind,
-        **values,
-        "versions": {"python": platform.python_version(), **versions},
-        "load_1_min": round(os.getloadavg()[0], 2),
-    }
-    os.write(_report_to, (json.dumps(line) + "\n").encode())
+    load = round(os.getloadavg()[0], 2)
+    line = {"peer": peer, "kind": kind, **values, "versions": versions(packages)}
+    say({**line, "load_1_min": load})

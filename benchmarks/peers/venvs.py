@@ -23,6 +23,7 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
         (*ENVIRONMENTS, "fastrand==3.1.0", "matplotlib==3.11.2", "tqdm==4.70.1", "wandb==0.31.0"),
     ),
     "sb3": (TORCH, (*ENVIRONMENTS, "stable-baselines3==2.9.2")),
+    "sb3_optuna": (TORCH, (*ENVIRONMENTS, "stable-baselines3==2.9.2", "optuna==5.0.0")),
     # It asks for gymnasium 1.0.0, whose own box2d extra has to be compiled.
     "d3rlpy": (TORCH, ("d3rlpy==2.8.1",), ("Box2D==2.3.10", "pygame-ce==2.5.8")),
 }
