@@ -40,7 +40,7 @@ def reached(returns: Sequence[float], target: float) -> bool:
 def confirm(play: Callable[[int], Sequence[float]], target: float) -> tuple[bool, float]:
     """Return whether fresh episodes reach the target, and their mean.
 
-    ``play`` gives the returns of so many of them. They are 100, or fewer where there is little hope.
+    ``play`` gives the returns of so many of them. They are 100, or fewer where hope is small.
     """
     returns: list[float] = []
     while len(returns) < EPISODES:

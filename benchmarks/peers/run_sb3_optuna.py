@@ -86,7 +86,7 @@ class Search:
         return self.solved or spent
 
     def play(self, model: DQN, episodes: int) -> list[float]:
-        """Return the returns of greedy episodes from new seeds, each in an environment of its own."""
+        """Return the returns of greedy episodes, each from a new seed in its own environment."""
         envs = self.envs[:episodes]
         states = [env.reset(seed=int(self.rng.integers(2**31)))[0] for env in envs]
         returns, live = [0.0] * episodes, list(range(episodes))
