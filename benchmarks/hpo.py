@@ -1,16 +1,19 @@
-"""From a blind start to a solved environment: ours, plain PBT, random search.
+"""From a blind start to a solved environment: ours, plain PBT, random search, SB3 with Optuna.
 
-    python -m benchmarks.hpo --seeds 100 101 102 --jobs 2            adds runs that are missing
-    python -m benchmarks.hpo --write                                 writes hpo.md and the picture
+    python -m benchmarks.hpo --seeds 100 101 102 --jobs 2        adds runs that are missing
+    python -m benchmarks.hpo --systems sb3_optuna --seeds 100    those of the peer
+    python -m benchmarks.hpo --write                             writes hpo.md and the picture
 
-All systems are the same population with the same starts, from the same ranges: what differs is what
-replaces agents.  ``ours`` is ``evolve()`` with its defaults; ``pbt`` replaces the worst quarter at
-every evaluation, whatever the noise, by children whose settings are all moved or drawn anew, as
-Jaderberg et al. (2017); ``random`` replaces nobody.
+The first three are the same population with the same starts, from the same ranges: what differs is
+what replaces agents.  ``ours`` is ``evolve()`` with its defaults; ``pbt`` replaces the worst
+quarter at every evaluation, whatever the noise, by children whose settings are all moved or drawn
+anew, as Jaderberg et al. (2017); ``random`` replaces nobody.  ``sb3_optuna`` is the DQN of
+stable-baselines3, tuned by Optuna in the space of RL Zoo (``peers/run_sb3_optuna.py``).
 
 Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
 that held begins; processor seconds include that confirmation.  A run that does not solve its
-environment counts with all that it was given, and so does one that ``--limit`` cut short.  Every
+environment counts with all that it was given; one that was cut short by ``--limit``, or the peer's
+by its processor seconds, with what it had used, which says "at least".  Every
 run is one line of ``hpo.jsonl``, so that an interrupted benchmark goes on.  Seeds below 100 were
 used for tuning; those from 100 on are reported.
 """
@@ -25,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from agilerl.hpo.selection import Selection, child_of, scores_of
 from agilerl.runs.evolve import trained
 from agilerl.runs.run_settings import evolution_of, mutations_of, settings_of
 from agilerl.seeding import generator
+from benchmarks.peers import venvs
 from benchmarks.timing import RESULTS, publish, table
 
 #: Target, and the steps that a run is given.
@@ -45,7 +49,15 @@ TASKS = {
     "CartPole-v1": (475.0, 300_000),
     "Acrobot-v1": (-90.0, 300_000),
 }
-SYSTEMS = ("ours", "pbt", "random")
+OWN = ("ours", "pbt", "random")
+PEER = "sb3_optuna"
+SYSTEMS = (*OWN, PEER)
+#: What the peer is given: steps of all trials, training steps of one trial, processor seconds.
+PEER_TASKS = {
+    "LunarLander-v3": (5_000_000, 100_000, 700),
+    "CartPole-v1": (2_000_000, 50_000, 360),
+    "Acrobot-v1": (2_000_000, 50_000, 360),
+}
 #: What plain population based training does to a child: all settings are moved, or drawn anew.
 PLAIN = {"ARCH_MUT": 0.0, "RL_HP_MUT": 1.0, "PERTURB_ALL": True, "RESTART": 0.0}
 FILE = RESULTS / "hpo.jsonl"
@@ -111,6 +123,48 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def command_of(
+    system: str, env: str, seed: int, given: int | None
+) -> tuple[list[str], dict[str, str], int]:
+    """Return the command of one run, its environment variables, and the steps that it is given."""
+    if system != PEER:
+        steps = given or TASKS[env][1]
+        command = [sys.executable, "-m", "benchmarks.hpo", "--one", system, env, str(seed)]
+        return [*command, str(steps)], {**os.environ, "OMP_NUM_THREADS": "1"}, steps
+    steps, trial_steps, seconds = PEER_TASKS[env]
+    steps = given or steps
+    flags = {"seed": seed, "target": TASKS[env][0], "steps": steps, "trial-steps": trial_steps}
+    flags["limit"] = seconds
+    arguments = ["--env", env, *(f"--{name}={value}" for name, value in flags.items())]
+    command, variables = venvs.command_of(PEER, arguments, threads=1)
+    return command, variables, steps
+
+
+def run(system: str, env: str, seed: int, given: int | None, limit: float) -> dict[str, Any]:
+    """Run one system once, in a process of its own; return what came out."""
+    command, variables, steps = command_of(system, env, seed, given)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables)
+    try:
+        output, _ = process.communicate(timeout=None if math.isinf(limit) else limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        found = {"system": system, "env": env, "seed": seed, "given": steps, "cut": True}
+        return found | {"solved": False, "steps": steps, "processor": limit}
+    found = json.loads(output.splitlines()[-1])
+    return dict(found)
+
+
+def steps_of(run: dict[str, Any]) -> int:
+    """Return the steps that a run counts with: to the target, or all that it had."""
+    return int(run["steps"] if run["solved"] or run.get("cut") else run["given"])
+
+
+def seconds_of(run: dict[str, Any]) -> float:
+    """Return the processor seconds of a run."""
+    return float(run["processor"])
+
+
 def add_missing(options: argparse.Namespace) -> None:
     """Make the runs that are not in the file yet, several at a time, and add each as it ends."""
     there = {(run["system"], run["env"], run["seed"]) for run in read(options.file)}
@@ -119,32 +173,16 @@ def add_missing(options: argparse.Namespace) -> None:
         for seed in options.seeds
         for env in options.envs
         for system in options.systems
-        if (system, env, seed) not in there
+        if (system, env, seed) not in there and (system != PEER or env in PEER_TASKS)
     ]
     deadline = time.perf_counter() + options.limit
 
     def work(job: tuple[str, str, int]) -> None:
-        system, env, seed = job
-        steps = options.steps or TASKS[env][1]
         left = deadline - time.perf_counter()
-        if left <= 0:
-            return
-        name = [sys.executable, "-m", "benchmarks.hpo", "--one"]
-        process = subprocess.Popen(
-            [*name, system, env, str(seed), str(steps)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            output, _ = process.communicate(timeout=None if math.isinf(left) else left)
-            found = json.loads(output.splitlines()[-1])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            found = {"system": system, "env": env, "seed": seed, "given": steps, "cut": True}
-            found |= {"solved": False, "steps": steps, "processor": options.limit}
-        with options.file.open("a") as file:
-            file.write(json.dumps(found) + "\n")
+        if left > 0:
+            found = run(*job, options.steps, left)
+            with options.file.open("a") as file:
+                file.write(json.dumps(found) + "\n")
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(work, jobs))
@@ -173,70 +211,87 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def lines(runs: Sequence[dict[str, Any]]) -> list[list[object]]:
     """Return a line of the table for each environment and system."""
-    found: list[list[object]] = []
-    for env in TASKS:
-        for system in SYSTEMS:
-            own = [r for r in runs if (r["env"], r["system"]) == (env, system)]
-            if not own:
-                continue
-            steps = [r["steps"] if r["solved"] else r["given"] for r in own]
-            seconds = [r["processor"] for r in own]
-            low, high = interval(steps)
-            found.append(
-                [
-                    env,
-                    system,
-                    f"{sum(r['solved'] for r in own)} of {len(own)}",
-                    f"{np.median(steps) / 1e6:.3f}M",
-                    f"{interquartile_mean(steps) / 1e6:.3f}M ({low / 1e6:.3f} to {high / 1e6:.3f})",
-                    f"{np.median(seconds):.0f}",
-                    " ".join(
-                        f"{s / 1e6:.2f}" + ("" if r["solved"] else "x")
-                        for r, s in sorted(zip(own, steps, strict=True), key=lambda x: x[1])
-                    ),
-                ]
-            )
-    return found
+    groups = [
+        [run for run in runs if (run["env"], run["system"]) == (env, system)]
+        for env in TASKS
+        for system in SYSTEMS
+    ]
+    return [line(sorted(own, key=steps_of)) for own in groups if own]
+
+
+def line(own: Sequence[dict[str, Any]]) -> list[object]:
+    """Return the line of one system in one environment; its runs come with the fewest steps first.
+
+    Where runs were cut, the middle is a lower bound.
+    """
+    steps = [steps_of(run) for run in own]
+    low, high = interval(steps)
+    cut = any(run.get("cut") for run in own)
+    bound = "over " if cut else ""
+    between = "" if cut else f" ({low / 1e6:.3f} to {high / 1e6:.3f})"
+    return [
+        own[0]["env"],
+        own[0]["system"],
+        f"{sum(run['solved'] for run in own)} of {len(own)}",
+        f"{bound}{np.median(steps) / 1e6:.3f}M",
+        f"{bound}{interquartile_mean(steps) / 1e6:.3f}M{between}",
+        f"{bound}{np.median([seconds_of(run) for run in own]):.0f}",
+        " ".join(f"{steps_of(run) / 1e6:.2f}{mark_of(run)}" for run in own),
+    ]
+
+
+def mark_of(run: dict[str, Any]) -> str:
+    """Return the mark of a run that did not solve its environment."""
+    return "" if run["solved"] else "c" if run.get("cut") else "x"
 
 
 def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw every run as a point: steps to target, those that were not solved as crosses."""
+    """Draw every run, in steps and in seconds.
+
+    Those that were not solved are crosses, or triangles where their time was up.
+    """
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import EngFormatter
 
     envs = [env for env in TASKS if any(run["env"] == env for run in runs)]
-    figure, panels = plt.subplots(
-        1, len(envs), figsize=(3.2 * len(envs), 3.4), layout="constrained", squeeze=False
-    )
-    rng = np.random.default_rng(0)
-    for axes, env in zip(panels[0], envs, strict=True):
-        for x, system in enumerate(SYSTEMS):
-            own = [r for r in runs if (r["env"], r["system"]) == (env, system)]
-            for solved, marker in ((True, "o"), (False, "x")):
-                chosen = [r for r in own if r["solved"] is solved]
-                axes.scatter(
-                    x + rng.uniform(-0.15, 0.15, len(chosen)),
-                    [r["steps"] if solved else r["given"] for r in chosen],
-                    marker=marker,
-                    alpha=0.7,
-                    color=f"C{x}",
-                )
-            if own:
-                steps = [r["steps"] if r["solved"] else r["given"] for r in own]
-                middle = interquartile_mean(steps)
-                axes.plot([x - 0.25, x + 0.25], [middle, middle], color="black", linewidth=2)
-        axes.set(title=env, xticks=range(len(SYSTEMS)), xticklabels=SYSTEMS, ylim=(0, None))
-        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("global steps to target")
+    size = (3.2 * len(envs), 6.4)
+    figure, rows = plt.subplots(2, len(envs), figsize=size, layout="constrained", squeeze=False)
+    measures = {"global steps to target": steps_of, "processor seconds": seconds_of}
+    for panels, (label, measure) in zip(rows, measures.items(), strict=True):
+        for axes, env in zip(panels, envs, strict=True):
+            draw_panel(axes, [run for run in runs if run["env"] == env], measure)
+        panels[0].set_ylabel(label)
+    for axes, env in zip(rows[0], envs, strict=True):
+        axes.set_title(env)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
+def draw_panel(axes: Any, runs: Sequence[dict[str, Any]], measure: Callable[[Any], float]) -> None:
+    """Draw the runs of one environment, a column for each system."""
+    from matplotlib.ticker import EngFormatter
+
+    rng = np.random.default_rng(0)
+    systems = [system for system in SYSTEMS if any(run["system"] == system for run in runs)]
+    for x, system in enumerate(systems):
+        own = [run for run in runs if run["system"] == system]
+        for mark, marker in {"": "o", "x": "x", "c": "^"}.items():
+            values = [measure(run) for run in own if mark_of(run) == mark]
+            places = x + rng.uniform(-0.15, 0.15, len(values))
+            color = f"C{SYSTEMS.index(system)}"
+            axes.scatter(places, values, marker=marker, alpha=0.7, color=color)
+        middle = interquartile_mean([measure(run) for run in own])
+        axes.plot([x - 0.25, x + 0.25], [middle, middle], color="black", linewidth=2)
+    names = [system.replace("_", "\n") for system in systems]
+    axes.set(xticks=range(len(systems)), xticklabels=names, ylim=(0, None))
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 NOTE = (
     "Middle: interquartile mean with a 95 % bootstrap interval. Every run is shown, in millions of"
-    " steps; x was not solved, and counts with all that it was given. Processor seconds are"
-    " medians, those of unsolved runs included."
+    " steps; x was not solved, and counts with all that it was given; c was cut when its time was"
+    " up, and counts with what it had used by then: its true number is larger. Processor seconds"
+    " are medians, those of unsolved runs included."
 )
 HEAD = (
     "environment",
@@ -252,7 +307,7 @@ HEAD = (
 def main() -> None:
     """Add runs, or show those that there are."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--systems", nargs="+", default=list(OWN), choices=SYSTEMS)
     parser.add_argument("--envs", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--steps", type=int, help="in place of what a task is given")

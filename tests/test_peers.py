@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmarks.peers import measure, venvs
+from agilerl.training.jobs import Evaluation
+from agilerl.training.run import Plan
+from agilerl.training.tasks import OnlineTask, mean_and_error
+from benchmarks.peers import confirm, measure, venvs
 
 
 @pytest.fixture
@@ -104,3 +111,41 @@ def test_a_failed_install_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
     for _ in range(2):
         with pytest.raises(subprocess.CalledProcessError):
             venvs.ensure("sb3")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    returns=st.lists(st.integers(-300, 500).map(float), min_size=10, max_size=100),
+    constant=st.booleans(),
+    target=st.integers(-300, 500).map(float),
+)
+def test_a_peer_is_confirmed_by_the_rule_that_holds_for_a_run(
+    returns: list[float], constant: bool, target: float
+) -> None:
+    """``confirm.py`` knows nothing of the project, so that it is compared with it here."""
+    returns = [returns[0]] * len(returns) if constant else returns
+    task = OnlineTask.__new__(OnlineTask)
+    task.confidence = confirm.CONFIDENCE
+    assert confirm.hopeful(returns, target) == task._hopeful(np.array(returns), target)
+    plan = Plan.__new__(Plan)  # frozen
+    vars(plan).update(target=target, confidence=confirm.CONFIDENCE)
+    mean, se = mean_and_error(np.array(returns))
+    assert confirm.reached(returns, target) == plan.reached(Evaluation(mean, 1, se))
+
+
+def test_a_hopeless_confirmation_ends_early_and_a_good_one_takes_all_episodes() -> None:
+    played: list[int] = []
+
+    def play(value: float) -> Callable[[int], list[float]]:
+        def episodes(count: int) -> list[float]:
+            played.append(count)
+            return [value + i % 2 for i in range(count)]
+
+        return episodes
+
+    assert confirm.confirm(play(10.0), 475.0) == (False, 10.5)
+    assert played == [confirm.LOOK]
+    solved, mean = confirm.confirm(play(480.0), 475.0)
+    assert solved
+    assert mean == 480.5
+    assert sum(played[1:]) == confirm.EPISODES

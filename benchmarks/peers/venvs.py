@@ -52,15 +52,20 @@ def ensure(peer: str) -> Path:
     return python
 
 
-def run(peer: str, arguments: list[str], threads: int) -> int:
-    """Run the runner of ``peer`` in its environment; return its exit status.
-
-    The runner writes one line of JSON to stdout, and whatever else to stderr.
-    """
+def command_of(peer: str, arguments: list[str], threads: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a peer's runner and its environment variables."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         variables[name] = str(threads)
     variables["WANDB_MODE"] = "disabled"
     script = Path(__file__).with_name(f"run_{peer}.py")
-    command = [str(ensure(peer)), str(script), "--threads", str(threads), *arguments]
+    return [str(ensure(peer)), str(script), "--threads", str(threads), *arguments], variables
+
+
+def run(peer: str, arguments: list[str], threads: int) -> int:
+    """Run the runner of ``peer`` in its environment; return its exit status.
+
+    The runner writes one line of JSON to stdout, and whatever else to stderr.
+    """
+    command, variables = command_of(peer, arguments, threads)
     return subprocess.run(command, env=variables, cwd=HOME / peer, check=False).returncode
