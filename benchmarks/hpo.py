@@ -12,10 +12,10 @@ stable-baselines3, tuned by Optuna in the space of RL Zoo (``peers/run_sb3_optun
 
 Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
 that held begins; processor seconds include that confirmation.  A run that does not solve its
-environment counts with all that it was given; one that was cut short by ``--limit``, or the peer's
-by its processor seconds, with what it had used, which says "at least".  Every
-run is one line of ``hpo.jsonl``, so that an interrupted benchmark goes on.  Seeds below 100 were
-used for tuning; those from 100 on are reported.
+environment counts with all that it was given; one of the peer whose processor seconds were up, with
+what it had used, which says "at least".  Every run is one line of ``hpo.jsonl``, so that an
+interrupted benchmark goes on; a run that ``--limit`` ends has no line, and is made again.  Seeds
+below 100 were used for tuning; those from 100 on are reported.
 """
 
 from __future__ import annotations
@@ -125,34 +125,32 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def command_of(
     system: str, env: str, seed: int, given: int | None
-) -> tuple[list[str], dict[str, str], int]:
-    """Return the command of one run, its environment variables, and the steps that it is given."""
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command of one run and its environment variables."""
     if system != PEER:
         steps = given or TASKS[env][1]
         command = [sys.executable, "-m", "benchmarks.hpo", "--one", system, env, str(seed)]
-        return [*command, str(steps)], {**os.environ, "OMP_NUM_THREADS": "1"}, steps
+        return [*command, str(steps)], {**os.environ, "OMP_NUM_THREADS": "1"}
     steps, trial_steps, seconds = PEER_TASKS[env]
-    steps = given or steps
-    flags = {"seed": seed, "target": TASKS[env][0], "steps": steps, "trial-steps": trial_steps}
+    flags = {"seed": seed, "target": TASKS[env][0], "trial-steps": trial_steps}
+    flags["steps"] = given or steps
     flags["limit"] = seconds
     arguments = ["--env", env, *(f"--{name}={value}" for name, value in flags.items())]
-    command, variables = venvs.command_of(PEER, arguments, threads=1)
-    return command, variables, steps
+    return venvs.command_of(PEER, arguments, threads=1)
 
 
-def run(system: str, env: str, seed: int, given: int | None, limit: float) -> dict[str, Any]:
-    """Run one system once, in a process of its own; return what came out."""
-    command, variables, steps = command_of(system, env, seed, given)
+def run(system: str, env: str, seed: int, given: int | None, limit: float) -> dict[str, Any] | None:
+    """Run one system once, in a process of its own; return what came out, if time allowed it."""
+    command, variables = command_of(system, env, seed, given)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables)
     try:
         output, _ = process.communicate(timeout=None if math.isinf(limit) else limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        found = {"system": system, "env": env, "seed": seed, "given": steps, "cut": True}
-        return found | {"solved": False, "steps": steps, "processor": limit}
-    found = json.loads(output.splitlines()[-1])
-    return dict(found)
+        print(f"{system}, {env}, seed {seed}: ended by --limit, not counted", file=sys.stderr)
+        return None
+    return dict(json.loads(output.splitlines()[-1]))
 
 
 def steps_of(run: dict[str, Any]) -> int:
@@ -179,8 +177,8 @@ def add_missing(options: argparse.Namespace) -> None:
 
     def work(job: tuple[str, str, int]) -> None:
         left = deadline - time.perf_counter()
-        if left > 0:
-            found = run(*job, options.steps, left)
+        found = run(*job, options.steps, left) if left > 0 else None
+        if found is not None:
             with options.file.open("a") as file:
                 file.write(json.dumps(found) + "\n")
 
