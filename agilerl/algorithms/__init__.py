@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agilerl.algorithms.base import Agent, EvolvableAgent
+from agilerl.algorithms.agent import Agent
+from agilerl.algorithms.base import EvolvableAgent
 from agilerl.algorithms.bc_lm import BC_LM
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agilerl.algorithms.base import Agent
+from agilerl.algorithms.agent import Agent
 from agilerl.algorithms.settings import (
     Setting,
     count,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from agilerl.runs.page import PAGE, plotly_script
 from agilerl.runs.paper_figures import write_figures
 from agilerl.runs.run_folder import SETTINGS, SUMMARY, read_rows, read_times, read_yaml
 from agilerl.training.history import Row, by_generation
+
+#: How a trace is drawn, in plotly's words.
+Style = dict[str, Any]
 
 #: Colours that are told apart on light and dark, and by those who see no red or no green.
 ALL, BEST, MEAN, WINNER, TARGET = "#8a93a3", "#2f7ed8", "#7a9cc6", "#e07a1f", "#c0392b"
@@ -168,87 +172,96 @@ def fitness_figure(rows: Sequence[Row], target: float | None) -> Any:
     graphs = plotly()
     groups = by_generation(rows)
     best = [max(group, key=lambda row: row["fitness"]) for group in groups]
-    means = [
-        sum(values) / len(values) if values else None
-        for values in ([r["fitness"] for r in g if math.isfinite(r["fitness"])] for g in groups)
-    ]
+    elite = winner_line(rows)[-1:]
     noise = [NORMAL_95 * (row.get("fitness_se") or 0.0) for row in best]
-    common = {"hovertemplate": "%{text}<extra></extra>"}
-    traces = [
-        points(
-            graphs,
-            rows,
-            [finite(row["fitness"]) for row in rows],
-            mode="markers",
-            name="agents",
-            marker={"size": 5, "color": ALL, "opacity": 0.55},
-            **common,
-        ),
-        points(
-            graphs,
-            [g[0] for g in groups],
-            means,
-            mode="lines",
-            name="mean",
-            line={"color": MEAN, "dash": "dot"},
-            hovertemplate="mean %{y:.1f}<extra></extra>",
-        ),
-        points(
-            graphs,
-            best,
-            [finite(row["fitness"]) for row in best],
-            mode="lines+markers",
-            name="best, 95 % interval",
-            line={"color": BEST, "width": 2.5},
-            marker={"size": 6},
-            error_y={"type": "data", "array": noise, "thickness": 1, "width": 2},
-            **common,
-        ),
-        points(
-            graphs,
-            winner_line(rows)[-1:],
-            [winner_line(rows)[-1]["fitness"]],
-            mode="markers",
-            name="elite",
-            marker={"symbol": "star", "size": 14, "color": WINNER},
-            **common,
-        ),
-    ]
-    figure = graphs.Figure(traces)
-    if target is not None:
-        figure.add_hline(y=target, line={"color": TARGET, "width": 1, "dash": "dash"})
-    axes = [("global_steps", "steps"), ("seconds", "seconds")]
-    sources = [rows, [g[0] for g in groups], best, winner_line(rows)[-1:]]
-    figure.update_layout(
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "x": 1,
-                "xanchor": "right",
-                "y": -0.2,
-                "yanchor": "top",
-                "buttons": [
-                    {
-                        "label": label,
-                        "method": "update",
-                        "args": [
-                            {"x": [[row.get(key) for row in source] for source in sources]},
-                            {"xaxis.title.text": f"global {label}" if key != "seconds" else label},
-                        ],
-                    }
-                    for key, label in axes
-                ],
-            }
+    text = "%{text}<extra></extra>"
+    agents: Style = {"mode": "markers", "name": "agents"}
+    agents |= {"marker": {"size": 5, "color": ALL, "opacity": 0.55}, "hovertemplate": text}
+    mean: Style = {"mode": "lines", "name": "mean", "line": {"color": MEAN, "dash": "dot"}}
+    mean |= {"hovertemplate": "mean %{y:.1f}<extra></extra>"}
+    curve: Style = {"mode": "lines+markers", "name": "best, 95 % interval", "marker": {"size": 6}}
+    curve |= {"line": {"color": BEST, "width": 2.5}, "hovertemplate": text}
+    curve |= {"error_y": {"type": "data", "array": noise, "thickness": 1, "width": 2}}
+    star: Style = {"mode": "markers", "name": "elite", "hovertemplate": text}
+    star |= {"marker": {"symbol": "star", "size": 14, "color": WINNER}}
+    sources = [rows, [group[0] for group in groups], best, elite]
+    values = [fitnesses(rows), list(map(mean_of, groups)), fitnesses(best), fitnesses(elite)]
+    figure = graphs.Figure(
+        [
+            points(graphs, source, y, **style)
+            for source, y, style in zip(sources, values, (agents, mean, curve, star), strict=True)
         ]
     )
+    if target is not None:
+        figure.add_hline(y=target, line={"color": TARGET, "width": 1, "dash": "dash"})
+    figure.update_layout(updatemenus=[axis_buttons(sources)])
     figure.update_layout(xaxis_title="global steps", yaxis_title="mean return")
     return styled(figure, 460).update_layout(margin={"b": 90})
+
+
+def fitnesses(rows: Sequence[Row]) -> list[Any]:
+    """Return the fitness of each row; None where it is no number."""
+    return [finite(row["fitness"]) for row in rows]
+
+
+def mean_of(group: Sequence[Row]) -> float | None:
+    """Return the mean fitness of those that have one."""
+    values = [row["fitness"] for row in group if math.isfinite(row["fitness"])]
+    return sum(values) / len(values) if values else None
+
+
+def axis_buttons(sources: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """Return the buttons that put steps or seconds on the axis of these traces."""
+    axes = {"steps": ("global_steps", "global steps"), "seconds": ("seconds", "seconds")}
+    buttons = [
+        {
+            "label": label,
+            "method": "update",
+            "args": [
+                {"x": [[row.get(key) for row in source] for source in sources]},
+                {"xaxis.title.text": title},
+            ],
+        }
+        for label, (key, title) in axes.items()
+    ]
+    place = {"x": 1, "xanchor": "right", "y": -0.2, "yanchor": "top"}
+    return {"type": "buttons", "direction": "right", **place, "buttons": buttons}
 
 
 def tree_figure(rows: Sequence[Row]) -> Any:
     """Return the family tree: who came from whom, and how good each was."""
     graphs = plotly()
+    edges, line, texts = descent(rows)
+    kind = graphs.Scattergl if len(rows) > MANY else graphs.Scatter
+    worst = min((r["fitness"] for r in rows if math.isfinite(r["fitness"])), default=0.0)
+    values = [row["fitness"] if math.isfinite(row["fitness"]) else worst for row in rows]
+    size = max(3.0, min(10.0, 300 / len({row["slot"] for row in rows})))
+    color: Style = {"color": values, "colorscale": "Viridis", "showscale": True}
+    color |= {"colorbar": {"title": "fitness", "thickness": 10, "len": 0.9}}
+    lines: Style = {"mode": "lines", "hoverinfo": "skip"}
+    agents: Style = {"mode": "markers", "name": "agents", "showlegend": False, "text": texts}
+    places = [row["generation"] for row in rows], [row["slot"] for row in rows]
+    figure = graphs.Figure(
+        [
+            kind(**edges, **lines, name="descent", line={"color": ALL, "width": 0.7}),
+            kind(**line, **lines, name="the elite's line", line={"color": WINNER, "width": 3}),
+            kind(
+                x=places[0],
+                y=places[1],
+                **agents,
+                hovertemplate="%{text}<extra></extra>",
+                marker={"size": size, **color},
+            ),
+        ]
+    )
+    figure.update_layout(xaxis_title="generation", yaxis_title="slot")
+    figure.update_yaxes(dtick=1 if size > 6 else None)
+    figure.update_xaxes(dtick=1 if rows[-1]["generation"] <= FEW else None)
+    return styled(figure, 420)
+
+
+def descent(rows: Sequence[Row]) -> tuple[dict[str, list[Any]], dict[str, list[Any]], list[str]]:
+    """Return the lines of the family tree, those of the elite's ancestors, and a text a row."""
     sources = ancestors_rows(rows)
     edges: dict[str, list[Any]] = {"x": [], "y": []}
     line: dict[str, list[Any]] = {"x": [], "y": []}
@@ -265,48 +278,27 @@ def tree_figure(rows: Sequence[Row]) -> Any:
             into["y"] += [source["slot"], row["slot"], None]
             change = f"<br>change {row['fitness'] - source['fitness']:+.1f} from its parent"
         texts.append(hover([row])[0] + change)
-    kind = graphs.Scattergl if len(rows) > MANY else graphs.Scatter
-    worst = min((r["fitness"] for r in rows if math.isfinite(r["fitness"])), default=0.0)
-    values = [row["fitness"] if math.isfinite(row["fitness"]) else worst for row in rows]
-    size = max(3.0, min(10.0, 300 / len({row["slot"] for row in rows})))
-    figure = graphs.Figure(
-        [
-            kind(
-                **edges,
-                mode="lines",
-                name="descent",
-                hoverinfo="skip",
-                line={"color": ALL, "width": 0.7},
-            ),
-            kind(
-                **line,
-                mode="lines",
-                name="the elite's line",
-                hoverinfo="skip",
-                line={"color": WINNER, "width": 3},
-            ),
-            kind(
-                x=[row["generation"] for row in rows],
-                y=[row["slot"] for row in rows],
-                mode="markers",
-                name="agents",
-                showlegend=False,
-                text=texts,
-                hovertemplate="%{text}<extra></extra>",
-                marker={
-                    "size": size,
-                    "color": values,
-                    "colorscale": "Viridis",
-                    "showscale": True,
-                    "colorbar": {"title": "fitness", "thickness": 10, "len": 0.9},
-                },
-            ),
-        ]
-    )
-    figure.update_layout(xaxis_title="generation", yaxis_title="slot")
-    figure.update_yaxes(dtick=1 if size > 6 else None)
-    figure.update_xaxes(dtick=1 if rows[-1]["generation"] <= FEW else None)
-    return styled(figure, 420)
+    return edges, line, texts
+
+
+def agents_and_winner(
+    known: Sequence[Row],
+    winner: Sequence[Row],
+    value: Callable[[Row], Any],
+    template: str,
+    legend: bool = True,
+) -> list[Any]:
+    """Return two traces of a value over global steps: of all agents, and of the elite's line."""
+    graphs = plotly()
+    common: Style = {"hovertemplate": template, "showlegend": legend}
+    dots: Style = {"mode": "markers", "marker": {"size": 5, "color": ALL, "opacity": 0.55}}
+    steps: Style = {"mode": "lines", "line": {"color": WINNER, "width": 3, "shape": "hv"}}
+    return [
+        points(graphs, known, list(map(value, known)), name="agents", **dots, **common),
+        points(
+            graphs, winner, list(map(value, winner)), name="the elite's line", **steps, **common
+        ),
+    ]
 
 
 def hyperparameter_figure(rows: Sequence[Row], settings: Mapping[str, Any]) -> Any:
@@ -317,7 +309,6 @@ def hyperparameter_figure(rows: Sequence[Row], settings: Mapping[str, Any]) -> A
         return None
     from plotly.subplots import make_subplots
 
-    graphs = plotly()
     figure = make_subplots(
         rows=len(names), cols=1, shared_xaxes=True, subplot_titles=names, vertical_spacing=0.06
     )
@@ -325,35 +316,9 @@ def hyperparameter_figure(rows: Sequence[Row], settings: Mapping[str, Any]) -> A
     for number, name in enumerate(names, start=1):
         known = distinct([row for row in rows if row.get(name) is not None], name)
         own = [row for row in winner if row.get(name) is not None]
-        common = {"hovertemplate": f"{name} %{{y:.3g}}<br>%{{text}}<extra></extra>"}
-        figure.add_trace(
-            points(
-                graphs,
-                known,
-                [row[name] for row in known],
-                mode="markers",
-                name="agents",
-                showlegend=number == 1,
-                marker={"size": 5, "color": ALL, "opacity": 0.55},
-                **common,
-            ),
-            number,
-            1,
-        )
-        figure.add_trace(
-            points(
-                graphs,
-                own,
-                [row[name] for row in own],
-                mode="lines",
-                name="the elite's line",
-                showlegend=number == 1,
-                line={"color": WINNER, "width": 3, "shape": "hv"},
-                **common,
-            ),
-            number,
-            1,
-        )
+        template = f"{name} %{{y:.3g}}<br>%{{text}}<extra></extra>"
+        for trace in agents_and_winner(known, own, itemgetter(name), template, number == 1):
+            figure.add_trace(trace, number, 1)
         values = [row[name] for row in known]
         if min(values) > 0 and max(values) / min(values) > 20:
             figure.update_yaxes(type="log", row=number, col=1)
@@ -370,35 +335,16 @@ def size_of(architecture: str) -> int:
 
 def architecture_figure(rows: Sequence[Row]) -> Any:
     """Return the size of the networks over global steps."""
-    known = [row for row in rows if size_of(row.get("architecture", ""))]
-    known = distinct(known, "architecture")
+
+    def size(row: Row) -> int:
+        return size_of(row.get("architecture", ""))
+
+    known = distinct(list(filter(size, rows)), "architecture")
     if not known:
         return None
-    graphs = plotly()
-    winner = [row for row in winner_line(rows) if size_of(row.get("architecture", ""))]
-    common = {"hovertemplate": "%{text}<extra></extra>"}
-    figure = graphs.Figure(
-        [
-            points(
-                graphs,
-                known,
-                [size_of(row["architecture"]) for row in known],
-                mode="markers",
-                name="agents",
-                marker={"size": 5, "color": ALL, "opacity": 0.55},
-                **common,
-            ),
-            points(
-                graphs,
-                winner,
-                [size_of(row["architecture"]) for row in winner],
-                mode="lines",
-                name="the elite's line",
-                line={"color": WINNER, "width": 3, "shape": "hv"},
-                **common,
-            ),
-        ]
-    )
+    winner = list(filter(size, winner_line(rows)))
+    traces = agents_and_winner(known, winner, size, "%{text}<extra></extra>")
+    figure = plotly().Figure(traces)
     figure.update_layout(xaxis_title="global steps", yaxis_title="hidden units")
     return styled(figure)
 
