@@ -1,9 +1,9 @@
-"""How fast a population trains: ``python -m benchmarks.online --against agilerl016 sb3``.
+"""Where the time of a training population goes: ``python -m benchmarks.online``.
 
 The real ``train()``: six DQN agents with [32, 32] hidden units, 16 environments, batches of 256,
 one learning step a vector step, epsilon 0.1, a full replay buffer, evolution left out, one thread.
-Light wrappers around the environments, the agents and the buffer say where the time goes; turns
-that are compared with others go without them.
+Light wrappers around the environments, the agents and the buffer take the time; turns that say how
+fast it is go without them.  ``benchmarks.scale`` compares with workers and with other libraries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from agilerl.components.replay_buffer import ReplayBuffer
@@ -22,7 +22,6 @@ from benchmarks.peers import measure
 
 ENVS = ("LunarLander-v3", "CartPole-v1")
 FIELDS = ["state", "action", "reward", "next_state", "done"]
-PARTS_OF_OURS = "parts"
 PARTS = ("env", "act", "insert", "sample", "learn")
 
 
@@ -129,7 +128,7 @@ def counted(learn: Callable[..., Any], meter: measure.Meter) -> Callable[..., An
 
 def time_training(flags: argparse.Namespace) -> timing.Report:
     """Train until the time is up; return rates, and the share of each part of the wall time."""
-    env = makeVectEnvs(flags.env, num_envs=flags.num_envs, **workers(flags))
+    env = makeVectEnvs(flags.env, num_envs=flags.num_envs)
     memory = ReplayBuffer(4, flags.memory_size, FIELDS, seed=0)
     fill_by_random_actions(env, memory)
     watch, meter = Stopwatch(not flags.plain), measure.Meter(flags.seconds)
@@ -171,10 +170,6 @@ def time_training(flags: argparse.Namespace) -> timing.Report:
     }
 
 
-def workers(flags: argparse.Namespace) -> dict[str, int]:
-    return {"workers": flags.workers} if flags.workers else {}
-
-
 def own_row(name: str, plain: timing.Report, report: timing.Report) -> list[str]:
     """Return one line on our own loop: rates without clocks, and floor and shares with them."""
     floor = report["floor_env_steps_per_s"]
@@ -189,51 +184,14 @@ def own_row(name: str, plain: timing.Report, report: timing.Report) -> list[str]
     ]
 
 
-def peer_row(name: str, report: timing.Report, ours: timing.Report) -> list[str]:
-    """Return one line on a contestant: its rates, and how many times faster we are."""
-    per_cpu = report["env_steps"] / report["processor_seconds"]
-    return [
-        name,
-        f"{report['env_steps_per_s']:,.0f}",
-        f"{report['learns_per_s']:,.0f}",
-        timing.ratio(ours["env_steps_per_s"], report["env_steps_per_s"]),
-        f"{per_cpu:,.0f}",
-    ]
-
-
-def turns(env_name: str, flags: argparse.Namespace) -> dict[str, list[timing.Report]]:
-    """Let all contestants take their turns in one environment."""
-    own = ["--measure", "--env", env_name, "--seconds", flags.seconds, "--workers", flags.workers]
-    done: dict[str, list[timing.Report]] = {}
+def row(env_name: str, flags: argparse.Namespace) -> list[str]:
+    """Take all turns in one environment and return its line."""
+    own = ["--measure", "--env", env_name, "--seconds", flags.seconds]
+    plain, parts = [], []
     for _ in range(flags.rounds):
-        done.setdefault(PARTS_OF_OURS, []).append(timing.run_module("benchmarks.online", own))
-        plain = timing.run_module("benchmarks.online", [*own, "--plain"])
-        done.setdefault(timing.OURS, []).append(plain)
-        for peer in flags.against:
-            report = timing.run_peer(peer, ["--env", env_name, "--seconds", flags.seconds])
-            done.setdefault(peer, []).append(report)
-    return done
-
-
-def tables(flags: argparse.Namespace) -> str:
-    """Run everything and return the Markdown."""
-    own_rows: list[Sequence[str]] = []
-    peer_rows: list[Sequence[str]] = []
-    for env_name in flags.envs:
-        medians = {name: timing.median_of(r) for name, r in turns(env_name, flags).items()}
-        ours = medians.pop(timing.OURS)
-        own_rows.append(own_row(env_name, ours, medians.pop(PARTS_OF_OURS)))
-        if medians:
-            peer_rows.append(peer_row(f"{env_name}, {timing.OURS}", ours, ours))
-        for name, theirs in medians.items():
-            peer_rows.append(peer_row(f"{env_name}, {name}", theirs, ours))
-    rates = ("env-steps/s", "learns/s")
-    outside = "outside `env.step`"
-    parts = [timing.table(["train()", *rates, "floor", outside, *PARTS, "rest"], own_rows)]
-    if peer_rows:
-        head = ["side by side", *rates, "we are faster by", "env-steps/processor s"]
-        parts.append(timing.table(head, peer_rows))
-    return "\n\n".join(parts)
+        plain.append(timing.run_module("benchmarks.online", [*own, "--plain"]))
+        parts.append(timing.run_module("benchmarks.online", own))
+    return own_row(env_name, timing.median_of(plain), timing.median_of(parts))
 
 
 def main() -> None:
@@ -244,8 +202,6 @@ def main() -> None:
     timing.add_flags(timing_flags, rounds=3, seconds=10.0)
     timing_flags.add_argument("--envs", nargs="+", default=ENVS)
     timing_flags.add_argument("--population", type=int, default=6)
-    timing_flags.add_argument("--workers", type=int, default=0, help="processes that step")
-    timing_flags.add_argument("--against", nargs="*", choices=timing.PEERS, default=[])
     timing_flags.add_argument("--plain", action="store_true", help="without the parts")
     timing_flags.add_argument("--measure", action="store_true", help="one turn, here; prints JSON")
     flags = timing_flags.parse_args()
@@ -255,12 +211,12 @@ def main() -> None:
         measure.report(timing.OURS, "train", timing.PACKAGES, algo="DQN", **report, **sizes)
         return
     note = (
-        f"Medians of {flags.rounds} turns of {flags.seconds:g} s, one thread,"
-        f" {flags.workers} workers. *Floor*: the rate if only the sub-environments' own `step` and"
-        " `reset` took time. Processor seconds are those of the training process alone."
+        f"Medians of {flags.rounds} turns of {flags.seconds:g} s, one thread. *Floor*: the rate if"
+        " only the sub-environments' own `step` and `reset` took time."
     )
-    title = f"Online training{f', {flags.workers} workers' if flags.workers else ''}"
-    timing.publish(title, f"{note}\n\n{tables(flags)}", flags.write)
+    head = ["train()", "env-steps/s", "learns/s", "floor", "outside `env.step`", *PARTS, "rest"]
+    table = timing.table(head, [row(env_name, flags) for env_name in flags.envs])
+    timing.publish("Online training", f"{note}\n\n{table}", flags.write)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""How training grows with worker processes: ``python -m benchmarks.scale``.
+"""How training grows with workers, and against others: ``python -m benchmarks.scale``.
 
 The real ``train()`` as in ``benchmarks.online`` (DQN, [32, 32] hidden units, 16 environments,
 batches of 256, one learning step a vector step, a full buffer, no evolution), one thread each.
-Contestants take turns: agents in this process and on workers, and environments on workers.
+Contestants take turns: agents in this process and on workers, environments on workers, and with
+``--against`` other libraries: agilerl 0.1.6 steps its environments in 16 processes beside its own,
+Stable-Baselines3 is one agent in one process, which takes 16 vector steps, then 16 gradient steps.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import json
 import time
 from collections.abc import Sequence
 from typing import Any
+
+import gymnasium
 
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.training.executors import InProcess, Processes
@@ -25,6 +29,10 @@ ENVS = ("LunarLander-v3", "CartPole-v1")
 PATH = timing.RESULTS / "scale.md"
 #: Episodes of each agent before the clock starts.
 WARM_UP = 1
+#: Vector steps, then as many gradient steps: what makes Stable-Baselines3 fastest.
+SB3_BURST = 16
+#: A start-up that is shorter is none of other processes, in seconds.
+IN_PROCESS = 0.05
 
 
 class Timed:
@@ -67,7 +75,7 @@ class Timed:
 def measure_here(flags: argparse.Namespace) -> timing.Report:
     """Train until the time is up and return the rate."""
     own = {"workers": flags.env_workers} if flags.env_workers else {}
-    env = makeVectEnvs(flags.measure, num_envs=flags.num_envs, **own)
+    env = makeVectEnvs(flags.measure, num_envs=flags.num_envs, backend=flags.backend, **own)
     memory = ReplayBuffer(4, flags.memory_size, online.FIELDS, seed=0)
     online.fill_by_random_actions(env, memory)
     agents = online.population(env, flags)
@@ -86,31 +94,61 @@ def measure_here(flags: argparse.Namespace) -> timing.Report:
     return {"steps_per_s": executor.steps / executor.seconds, "start_up": executor.start_up}
 
 
-def contestants(flags: argparse.Namespace) -> dict[str, list[object]]:
-    """Return the flags of each contestant by name."""
+def contestants(env_name: str, flags: argparse.Namespace) -> dict[str, list[object]]:
+    """Return our own contestants in an environment: the flags of each by name."""
     rows: dict[str, list[object]] = {"in process": []}
     rows |= {f"{n} workers": ["--workers", n] for n in flags.counts}
     rows |= {f"environments on {n} workers": ["--env-workers", n] for n in flags.env_counts}
+    for backend in flags.backends:
+        if backend == "vector" and gymnasium.spec(env_name).vector_entry_point is None:
+            continue
+        rows |= {f"{backend}, in process": ["--backend", backend]}
+        rows |= {
+            f"{backend}, {n} workers": ["--backend", backend, "--workers", n] for n in flags.counts
+        }
     return rows
+
+
+def peers(flags: argparse.Namespace) -> dict[str, tuple[str, list[object]]]:
+    """Return the other libraries by name: which one, and its flags."""
+    rows: dict[str, tuple[str, list[object]]] = {}
+    if "agilerl016" in flags.against:
+        rows["agilerl 0.1.6"] = ("agilerl016", [])
+    if "sb3" in flags.against:
+        rows["Stable-Baselines3"] = ("sb3", ["--burst", SB3_BURST])
+        if "envpool" in flags.backends:
+            own = ["--burst", SB3_BURST, "--backend", "envpool"]
+            rows["Stable-Baselines3, envpool"] = ("sb3", own)
+    return rows
+
+
+def turn_of_peer(env_name: str, peer: str, own: list[object], seconds: float) -> timing.Report:
+    """Let another library train; return its rate."""
+    report = timing.run_peer(peer, ["--env", env_name, "--seconds", seconds, *own])
+    return {"steps_per_s": report["env_steps_per_s"], "start_up": 0.0}
 
 
 def table_of(env_name: str, population: int, flags: argparse.Namespace) -> list[list[str]]:
     """Let all contestants take their turns; return a row for each."""
-    rows = contestants(flags)
-    reports: dict[str, list[timing.Report]] = {name: [] for name in rows}
+    rows, others = contestants(env_name, flags), peers(flags)
+    reports: dict[str, list[timing.Report]] = {name: [] for name in (*rows, *others)}
     for _ in range(flags.rounds):
         for name, own in rows.items():
             arguments = ["--measure", env_name, "--population", population, *own]
             arguments += ["--seconds", flags.seconds]
             reports[name].append(timing.run_module("benchmarks.scale", arguments))
+        for name, (peer, own) in others.items():
+            reports[name].append(turn_of_peer(env_name, peer, own, flags.seconds))
     medians = {name: timing.median_of(found) for name, found in reports.items()}
-    first = medians["in process"]["steps_per_s"]
     return [
         [
-            f"{env_name}, {population} agents, {name}",
+            f"{env_name}, {name if name in others else f'{population} agents, {name}'}",
             f"{median['steps_per_s']:,.0f}",
-            timing.ratio(median["steps_per_s"], first),
-            f"{median['start_up']:.1f} s",
+            *(
+                timing.ratio(median["steps_per_s"], medians[other]["steps_per_s"])
+                for other in ("in process", *others)
+            ),
+            f"{median['start_up']:.1f} s" if median["start_up"] >= IN_PROCESS else "-",
         ]
         for name, median in medians.items()
     ]
@@ -127,6 +165,9 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=6)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--env-workers", type=int, default=0)
+    parser.add_argument("--backend", default="gymnasium")
+    parser.add_argument("--backends", nargs="*", choices=("envpool", "vector"), default=[])
+    parser.add_argument("--against", nargs="*", choices=timing.PEERS, default=[])
     parser.add_argument("--max-steps", type=int, default=500)
     parser.set_defaults(num_envs=16, memory_size=10_000, batch_size=256, hidden=[32, 32])
     flags = parser.parse_args()
@@ -134,7 +175,8 @@ def main() -> None:
         print(json.dumps(measure_here(flags)))
         return
     rows = [row for env in flags.envs for n in flags.populations for row in table_of(env, n, flags)]
-    head = ["train()", "env-steps/s", "against one process", "start-up"]
+    ratios = [f"against {name}" for name in ("one process", *peers(flags))]
+    head = ["train()", "env-steps/s", *ratios, "start-up"]
     note = (
         f"Medians of {flags.rounds} alternating turns of {flags.seconds:g} s.  *Start-up* is from"
         " the first worker's start until all have made their environments, imports included."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,11 @@ settings.register_profile(
 settings.load_profile("house")
 
 torch.set_num_threads(1)
+
+# A shell ignores Ctrl-C in its background jobs (`make test &`), and so would programs that tests
+# start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def global_rng_states() -> dict[str, Any]:

@@ -215,7 +215,8 @@ class TransitionStream:
     def _flags(self, name: str, flags: Any) -> Array:
         """Return a copy of ``flags`` [N]; nothing is broadcast."""
         given = np.array(flags)
-        if given.dtype.kind not in "bui" or not np.isin(given, (0, 1)).all():
+        kind = given.dtype.kind
+        if kind not in "bui" or (kind != "b" and not np.isin(given, (0, 1)).all()):
             raise EnvError(
                 f"{name}: expected True or False for each sub-environment, got {flags!r} from"
                 f" {self.env}; fix the environment's step()."

@@ -44,7 +44,7 @@ def parse(flags: argparse.ArgumentParser) -> argparse.Namespace:
     return parsed
 
 
-class TimeUp(Exception):  # noqa: N818 - a signal, not an error
+class TimeUp(BaseException):
     """Ends a training loop that has no time limit of its own."""
 
 
