@@ -80,7 +80,10 @@ class Progress(RunObserver):
         return max(min(times), 0.0) if times else None
 
     def until_target(self) -> float | None:
-        """Return the seconds until the best fitness reaches the target, if it goes on rising so."""
+        """Return the seconds until the best fitness reaches the target, if it goes on rising so.
+
+        None where it does not rise, or should have been there by now.
+        """
         if self.plan.target is None or len(self.trend) < TREND:
             return None
         seconds, fitness = np.array(self.trend).T
@@ -88,7 +91,9 @@ class Progress(RunObserver):
             return None
         rise = float(np.polyfit(seconds - seconds[0], fitness, 1)[0])
         missing = self.plan.target - float(fitness.mean())
-        return missing / rise - float(seconds[-1] - seconds.mean()) if rise > 0 else None
+        now = self.before[2] + time.perf_counter() - self.start
+        left = missing / rise - (now - float(seconds.mean())) if rise > 0 else 0.0
+        return left if left > 0 else None
 
     def line(self, episode: int, global_steps: int) -> str:
         """Return the progress line."""

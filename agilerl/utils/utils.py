@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -251,17 +254,21 @@ def made_policy(policy: nn.Module | Callable[[], nn.Module] | None, seed: int | 
 
 
 def printHyperparams(pop: Sequence[Any]) -> None:
-    """Print one line for each agent: its fitness, hyper-parameters, architecture and mutation."""
-    print(
-        f"{'agent':>5}  {'fitness':>9}  {'lr':>8}  {'batch':>5}  {'learn':>5}  network / mutation"
-    )
+    """Print a line for each agent: its fitness, hyper-parameters, architecture and mutation.
+
+    On a terminal, what does not fit in is continued below.
+    """
+    head = f"{'agent':>5}  {'fitness':>9}  {'lr':>8}  {'batch':>5}  {'learn':>5}  "
+    room = shutil.get_terminal_size().columns - len(head) if sys.stdout.isatty() else 10**6
+    print(f"{head}network / mutation")
     for agent in pop:
         fitness = f"{agent.fitness[-1]:.2f}" if agent.fitness else "-"
         lr = f"{agent.lr:.2e}" if hasattr(agent, "lr") else "-"
         network = getattr(agent, "architecture", type(agent).__name__)
+        last = textwrap.wrap(f"{network} / {getattr(agent, 'mut', None)}", max(20, room))
         print(
             f"{agent.index:>5}  {fitness:>9}  {lr:>8}  {agent.batch_size:>5}"
-            f"  {agent.learn_step:>5}  {network} / {getattr(agent, 'mut', None)}"
+            f"  {agent.learn_step:>5}  " + ("\n" + " " * len(head)).join(last)
         )
 
 

@@ -164,6 +164,22 @@ def test_hyper_parameters_are_printed_one_line_an_agent(capsys: pytest.CaptureFi
         assert part in lines[2]
 
 
+def test_on_a_terminal_a_long_mutation_is_continued_under_its_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pop = population()
+    changes = "lr 0.00741 -> 0.00254, batch_size 16 -> 20, learn_step 3 -> 4, tau 0.001 -> 0.003"
+    pop[0].mut = changes
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    printHyperparams(pop)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    column = lines[0].index("network")
+    first = [line[column:] for line in lines[1:] if not line[:column].strip() or " 0 " in line]
+    assert " ".join(first).endswith(f"/ {changes}")
+
+
 def test_the_score_of_a_population_is_drawn_and_saved(tmp_path: Path) -> None:
     pop = population()
     for agent in pop:
