@@ -7,6 +7,8 @@ import os
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it into place.
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a new file; then flush it to the disk, and rename it into place.
 
     A kill at any moment leaves the file that was there before, or the new one whole.
     """
@@ -55,13 +58,18 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file; a kill at any moment leaves what was there, or the new one whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agilerl.checkpoint import replacing
 from agilerl.errors import AgileRLError, DatasetError
 
 if TYPE_CHECKING:
@@ -305,17 +306,11 @@ def write(
     """
     import h5py
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     packing = {"chunks": True, "compression": "lzf", "shuffle": True, "fletcher32": True}
-    try:
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array, **packing)
-            file.attrs.update(attributes)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
+    ):
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, **packing)
+        file.attrs.update(attributes)
