@@ -163,18 +163,22 @@ class Mutations:
         """Mutate every agent of ``pop`` in place, but for marked elites, and return them.
 
         Where an agent begins anew, another stands in its place in the list that is returned.
-        ``agent.mut`` says what changed.
+        ``agent.mut`` says what changed; of those that stay as they are the first is the "elite",
+        the others are each a "survivor".
         """
         agents = [self._present(agent) for agent in pop]
         for name in self.rl_hp_selection:
             for agent in agents:
                 self._value(agent, name)  # raises before anything has changed
-        return [self._mutated(*pair) for pair in zip(pop, agents, strict=True)]
+        mutated = [self._mutated(*pair) for pair in zip(pop, agents, strict=True)]
+        kept = [agent for agent in mutated if getattr(agent, "elite", False)]
+        for number, agent in enumerate(kept):
+            agent.mut = "survivor" if number else "elite"
+        return mutated
 
     def _mutated(self, agent: Any, presented: Any) -> Any:
-        """Return the agent, mutated, or the one that takes its place."""
+        """Return the agent, mutated where it is no elite, or the one that takes its place."""
         if getattr(agent, "elite", False):
-            agent.mut = "elite"
             return agent
         if self.restart and self.rng.random() < self.restart:
             return self._replaced(agent)

@@ -84,6 +84,7 @@ def fitness_history(
         "architecture": ("s", "tab:purple"),
         "weights": ("^", "tab:orange"),
         "elite": ("*", "tab:red"),
+        "survivor": (".", "tab:red"),
         "none": (".", "tab:gray"),
     }
     for kind, (marker, colour) in kinds.items():
@@ -119,7 +120,7 @@ def _finite(values: Sequence[float]) -> list[float]:
 def kind_of(mutation: str | None) -> str:
     """Return the kind of a mutation from its label."""
     label = mutation or "none"
-    if label.split()[0] in ("none", "elite", "weights", "restart"):
+    if label.split()[0] in ("none", "elite", "survivor", "weights", "restart"):
         return label.split()[0]
     if "(" in label:
         return "architecture"

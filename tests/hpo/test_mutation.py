@@ -293,6 +293,14 @@ def test_marked_elites_are_left_alone_and_all_others_change() -> None:
     assert [agent.mut for agent in pop] == ["weights", "weights", "elite", "weights"]
 
 
+def test_of_those_that_stay_the_first_is_the_elite_and_the_others_survive() -> None:
+    pop = [make("dqn mlp", seed=i) for i in range(4)]
+    for agent in pop[:3]:
+        agent.elite = True
+    mutations("parameters").mutation(pop)
+    assert [agent.mut for agent in pop] == ["elite", "survivor", "survivor", "weights"]
+
+
 def test_rand_seed_is_honoured() -> None:
     def labels(**seed: Any) -> list[str]:
         mutation = mutations(None, **dict.fromkeys(KINDS, 1.0), **seed)
