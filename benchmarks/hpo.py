@@ -1,14 +1,16 @@
-"""From a blind start to a solved environment: ours, plain PBT, random search, SB3 with Optuna.
+"""From a blind start to a solved environment: ours and what it is made of, and what others do.
 
     python -m benchmarks.hpo --seeds 100 101 102 --jobs 2        adds runs that are missing
     python -m benchmarks.hpo --systems sb3_optuna --seeds 100    those of the peer
     python -m benchmarks.hpo --write                             writes hpo.md and the picture
 
-The first three are the same population with the same starts, from the same ranges: what differs is
-what replaces agents.  ``ours`` is ``evolve()`` with its defaults; ``pbt`` replaces the worst
-quarter at every evaluation, whatever the noise, by children whose settings are all moved or drawn
-anew, as Jaderberg et al. (2017); ``random`` replaces nobody.  ``sb3_optuna`` is the DQN of
-stable-baselines3, tuned by Optuna in the space of RL Zoo (``peers/run_sb3_optuna.py``).
+The first three are the same population with the same starts, from the same ranges, which shares its
+experience: what differs is what replaces agents.  ``ours`` is ``evolve()`` with its defaults;
+``pbt`` replaces the worst quarter at every evaluation, whatever the noise, by children whose
+settings are all moved or drawn anew, as Jaderberg et al. (2017); ``unselected`` replaces nobody.
+``random_search`` is four agents from the same ranges, each alone with its own experience, side by
+side until the first has solved the environment.  ``sb3_optuna`` is the DQN of stable-baselines3,
+tuned by Optuna in the space of RL Zoo (``peers/run_sb3_optuna.py``).
 
 Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
 that held begins; processor seconds include that confirmation.  A run that does not solve its
@@ -30,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ import numpy as np
 from agilerl.hpo.selection import Selection, child_of, scores_of
 from agilerl.runs.evolve import trained
 from agilerl.runs.run_settings import evolution_of, mutations_of, settings_of
-from agilerl.seeding import generator
+from agilerl.seeding import derive, generator
 from benchmarks.peers import venvs
 from benchmarks.timing import RESULTS, publish, table
 
@@ -49,7 +52,7 @@ TASKS = {
     "CartPole-v1": (475.0, 300_000),
     "Acrobot-v1": (-90.0, 300_000),
 }
-OWN = ("ours", "pbt", "random")
+OWN = ("ours", "pbt", "unselected", "random_search")
 PEER = "sb3_optuna"
 SYSTEMS = (*OWN, PEER)
 #: What the peer is given: steps of all trials, training steps of one trial, processor seconds.
@@ -85,9 +88,11 @@ class PlainTruncation(Selection):
 
 def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
     """Run one system once, in this process; return what came out."""
-    target, _ = TASKS[env]
     settings = settings_of(env)
-    settings |= {"seed": seed, "target": target, "steps": steps}
+    settings |= {"seed": seed, "target": TASKS[env][0], "steps": steps}
+    facts = {"system": system, "env": env, "seed": seed, "given": steps}
+    if system == "random_search":
+        return {**facts, **side_by_side(env, settings)}
     evolution: tuple[Any, Any] = None, None
     if system == "pbt":
         settings["schedule"] = {**settings["schedule"], "select_every": 1}
@@ -96,6 +101,11 @@ def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
         evolution = PlainTruncation(count, seed), mutations_of(settings, seed)
     elif system == "ours":
         evolution = evolution_of(settings)
+    return {**facts, **outcome(env, settings, evolution)}
+
+
+def outcome(env: str, settings: dict[str, Any], evolution: tuple[Any, Any]) -> dict[str, Any]:
+    """Train once and return what came out."""
     last: list[Any] = []
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,10 +114,6 @@ def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
         )
     end = last[-1]
     return {
-        "system": system,
-        "env": env,
-        "seed": seed,
-        "given": steps,
         "solved": end.solved,
         "steps": end.global_steps - (end.check_steps if end.solved else 0),
         "total": end.global_steps,
@@ -116,6 +122,27 @@ def one(system: str, env: str, seed: int, steps: int) -> dict[str, Any]:
         "elite": run.evaluation.mean,
         "generations": end.number + 1,
     }
+
+
+def side_by_side(env: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train single agents and return what came out if they had gone on side by side.
+
+    One after the other they get their share of the steps, or what the fastest so far has taken: by
+    then all have taken as many.  Processor time that one has spent beyond that is taken off, in
+    proportion.
+    """
+    count = settings["init_hp"]["POP_SIZE"]
+    alone = {**settings, "init_hp": {**settings["init_hp"], "POP_SIZE": 1}}
+    share, trials = settings["steps"] // count, []
+    for number in range(count):
+        alone |= {"steps": share, "seed": derive(settings["seed"], "trial", number)}
+        trials.append(outcome(env, alone, (None, None)))
+        share = min(share, trials[-1]["steps"])
+    solved = [trial for trial in trials if trial["solved"]]
+    best = min(solved, key=itemgetter("steps")) if solved else max(trials, key=itemgetter("elite"))
+    spent = [trial["processor"] * min(1, best["steps"] / trial["steps"]) for trial in trials]
+    totals = {key: sum(trial[key] for trial in trials) for key in ("total", "generations")}
+    return {**best, **totals, "steps": count * best["steps"], "processor": round(sum(spent), 1)}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -251,7 +278,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     envs = [env for env in TASKS if any(run["env"] == env for run in runs)]
-    size = (3.2 * len(envs), 6.4)
+    size = (3.8 * len(envs), 6.4)
     figure, rows = plt.subplots(2, len(envs), figsize=size, layout="constrained", squeeze=False)
     measures = {"global steps to target": steps_of, "processor seconds": seconds_of}
     for panels, (label, measure) in zip(rows, measures.items(), strict=True):
@@ -280,7 +307,8 @@ def draw_panel(axes: Any, runs: Sequence[dict[str, Any]], measure: Callable[[Any
         middle = interquartile_mean([measure(run) for run in own])
         axes.plot([x - 0.25, x + 0.25], [middle, middle], color="black", linewidth=2)
     names = [system.replace("_", "\n") for system in systems]
-    axes.set(xticks=range(len(systems)), xticklabels=names, ylim=(0, None))
+    axes.set(ylim=(0, None))
+    axes.set_xticks(range(len(systems)), names, fontsize="small")
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
 
