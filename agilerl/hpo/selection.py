@@ -17,6 +17,10 @@ from agilerl.seeding import generator, load_stream_state, stream_state
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: Selections running that replace nobody, as all differences are inside the noise; the next one
+#: replaces the worst all the same, or a population of equals would never change.
+PATIENCE = 1
+
 
 def score(agent: Any, evo_step: int) -> float:
     """Return the mean of an agent's last ``evo_step`` fitnesses; NaN and infinity count as -inf."""
@@ -98,9 +102,10 @@ class TruncationSelection(Selection):
 
     Departures from population based training: parents are drawn from the best of the whole
     population; an agent is replaced only if its score is below its new parent's by more than the
-    standard error of the difference, where agents know it (``fitness_se``); and where everybody
-    has fallen behind the best agent that ever was by more than that, the worst becomes a child of
-    it.  The run sets ``best_ever``; in a loop of one's own, set it before ``select``.
+    standard error of the difference, where agents know it (``fitness_se``), or if nobody was
+    replaced at the selection before; and where everybody has fallen behind the best agent that ever
+    was by more than that, the worst becomes a child of it.  The run sets ``best_ever``; in a loop
+    of one's own, set it before ``select``.
 
     Args:
         population_size: size of the next generation.
@@ -123,10 +128,11 @@ class TruncationSelection(Selection):
         self.fraction = check_float("fraction", fraction, 0.0, 0.5)
         self.best_ever: Any = None
         self._last_index = 0
+        self._quiet = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the draws and the indices stand, and the settings."""
-        return {**super().state_dict(), "last_index": self._last_index}
+        return {**super().state_dict(), "last_index": self._last_index, "quiet": self._quiet}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where the state was taken; the settings stay.
@@ -136,8 +142,9 @@ class TruncationSelection(Selection):
         """
         with refusing("tournament"):
             last_index = check_int("last_index", state["last_index"], minimum=0)
+            quiet = check_int("quiet", state.get("quiet", 0), minimum=0)
         super().load_state_dict(state)
-        self._last_index = last_index
+        self._last_index, self._quiet = last_index, quiet
 
     def select(self, pop: Sequence[Any]) -> tuple[Any, list[Any]]:
         """Return the elite and the next generation, all of it new clones, fittest first.
@@ -161,11 +168,13 @@ class TruncationSelection(Selection):
         self._last_index = max(self._last_index, *(agent.index for agent in pop))
         for slot in range(self.population_size - len(new_pop)):
             parent = parents[slot % len(parents)]
-            if slot < len(challenged) and not self._better(parent, challenged[slot]):
+            spared = slot < len(challenged) and self._quiet < PATIENCE
+            if spared and not self._better(parent, challenged[slot]):
                 new_pop.append(child_of(challenged[slot], challenged[slot].index, elite=True))
                 continue
             self._last_index += 1
             new_pop.append(child_of(parent, self._last_index, elite=False))
+        self._quiet = self._quiet + 1 if all(agent.elite for agent in new_pop) else 0
         return ranked[0], new_pop
 
     def _better(self, agent: Any, other: Any) -> bool:

@@ -62,6 +62,18 @@ def test_inside_the_noise_nobody_is_replaced() -> None:
     assert sorted(agent.index for agent in new) == [0, 1, 2, 4]
 
 
+def test_a_population_of_equals_changes_at_every_second_selection() -> None:
+    selection = TruncationSelection(4, seed=1)
+    pop, replaced = population([9.4] * 4, [0.1] * 4), []
+    for _ in range(6):
+        _, pop = selection.select(pop)
+        replaced.append(sum(not agent.elite for agent in pop))
+        selection_again = TruncationSelection(4, seed=5)
+        selection_again.load_state_dict(selection.state_dict())
+        selection = selection_again
+    assert replaced == [0, 1, 0, 1, 0, 1]
+
+
 def test_equals_go_on_and_agents_that_diverged_do_not() -> None:
     _, new = TruncationSelection(3, seed=1).select(population([1.0, 1.0, 1.0]))
     assert sorted(agent.index for agent in new) == [0, 1, 2]
