@@ -11,16 +11,11 @@ import torch
 
 from tests.algorithms import language_cases
 from tests.algorithms.cases import CASES, Case, differing, edit_everywhere, edits_of, tensors
+from tests.devices import each_device
 
-HERE = {"cpu": True, "cuda": torch.cuda.is_available()}
-DEVICES = [
-    pytest.param(name, marks=pytest.mark.skipif(not there, reason=f"torch sees no {name} here"))
-    for name, there in HERE.items()
-]
 #: float32 sums are in another order on other devices, and three steps of Adam pass that on.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 
-each_device = pytest.mark.parametrize("device", DEVICES)
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 

@@ -49,6 +49,15 @@ class NetworkCase:
         return out
 
 
+def on(case: NetworkCase, device: str) -> NetworkCase:
+    """Return the case with its networks and inputs on a device."""
+    return NetworkCase(
+        f"{case.name} on {device}",
+        lambda **shape: case.make(device=device, **shape),
+        lambda count: tuple(x.to(device) for x in case.inputs(count)),
+    )
+
+
 def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -93,19 +102,20 @@ def weigh(net: EvolvableNetwork, seed: int = 0) -> EvolvableNetwork:
     rng = generator(seed)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            noise = torch.from_numpy(rng.standard_normal(tuple(parameter.shape))).float()
+            noise = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)))
             if "act" not in name:
-                parameter.add_(0.5 * noise / max(1, parameter[0].numel()) ** 0.5)
+                parameter.add_(0.5 * noise.to(parameter) / max(1, parameter[0].numel()) ** 0.5)
     return net
 
 
 def check_consistent(net: EvolvableNetwork) -> None:
-    """The parameters have the shapes that the spec says, all of them live and finite."""
+    """The parameters have the shapes that the spec says, are finite, and live where it says."""
     expected = {
         n: p.shape for n, p in torch.nn.ModuleDict(net.make_layers(net.spec)).named_parameters()
     }
     assert {name: p.shape for name, p in net.layers.named_parameters()} == expected
     assert all(p.requires_grad and torch.isfinite(p).all() for p in net.parameters())
+    assert {p.device.type for p in net.parameters()} == {torch.device(net.init_dict["device"]).type}
     names = [name for name, _ in net.named_parameters()]
     assert names[-1] == "layers.output.bias", "the output's bias is the last in parameters()"
     assert names[-2] == "layers.output.weight"

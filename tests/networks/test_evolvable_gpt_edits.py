@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.networks.evolvable_gpt import EvolvableGPT
 from agilerl.seeding import generator
+from tests.devices import each_device
 
 GROWTH = ("add_layer", "add_node", "add_head")
 EDITS = (*GROWTH, "remove_layer", "remove_node", "remove_head", "change_activation")
@@ -36,8 +37,8 @@ def small(**changes: Any) -> EvolvableGPT:
     stream = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in net.parameters():
-            noise = torch.empty_like(parameter).normal_(0, 0.1, generator=stream)
-            parameter.add_(noise)
+            noise = torch.empty(parameter.shape).normal_(0, 0.1, generator=stream)
+            parameter.add_(noise.to(parameter))
     return net
 
 
@@ -63,15 +64,17 @@ def moments(trained: TrainedNetwork) -> dict[str, torch.Tensor]:
     return {name.removeprefix("layers."): state[p]["exp_avg"].clone() for name, p in named}
 
 
+@each_device
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("method", GROWTH)
-def test_growth_leaves_the_logits_as_they_are(method: str, bias: bool) -> None:
-    net, ids = small(bias=bias), tokens(3, 10)
+def test_growth_leaves_the_logits_as_they_are(method: str, bias: bool, device: str) -> None:
+    net, ids = small(bias=bias, device=device), tokens(3, 10).to(device)
     before = net(ids).detach()
     for _ in range(3):
         assert getattr(net, method)() is not None
     assert (net(ids) - before).abs().max() <= 1e-6
     assert net.spec != small(bias=bias).spec
+    assert {p.device.type for p in net.parameters()} == {device}
 
 
 @pytest.mark.parametrize("method", GROWTH)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agilerl.networks.activations import ACTIVATIONS, MUTABLE
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.seeding import generator
+from tests.devices import each_device
 from tests.networks.conformance import (
     CASES,
     EXACT,
@@ -23,6 +24,7 @@ from tests.networks.conformance import (
     check_limits,
     cnn,
     mlp,
+    on,
     weigh,
 )
 
@@ -34,37 +36,40 @@ def sequences(case: NetworkCase) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from([*case.edits, "change_activation"]), min_size=1, max_size=8)
 
 
+@each_device
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS, activation=st.sampled_from(MUTABLE))
 @settings(max_examples=15, deadline=None)
 def test_any_sequence_of_edits_keeps_the_network_whole(
-    name: str, data: st.DataObject, seed: int, activation: str
+    name: str, device: str, data: st.DataObject, seed: int, activation: str
 ) -> None:
-    case = CASES[name]
+    case = on(CASES[name], device)
     net = weigh(case.make(activation=activation), seed)
     check_edits(case, net, data.draw(sequences(case)), seed)
 
 
+@each_device
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS, activation=st.sampled_from(list(ACTIVATIONS)))
 @settings(max_examples=6, deadline=None)
 def test_copies_after_any_sequence_of_edits_are_the_same_and_independent(
-    name: str, data: st.DataObject, seed: int, activation: str
+    name: str, device: str, data: st.DataObject, seed: int, activation: str
 ) -> None:
-    case = CASES[name]
+    case = on(CASES[name], device)
     net = weigh(case.make(activation=activation, layer_norm=bool(seed % 2)), seed)
     for method in data.draw(sequences(case)):
         net.edit(method, generator(seed))
     check_copies(case, net)
 
 
+@each_device
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data(), seed=SEEDS)
 @settings(max_examples=6, deadline=None)
 def test_with_layer_norm_and_tight_limits_edits_stay_within_them(
-    name: str, data: st.DataObject, seed: int
+    name: str, device: str, data: st.DataObject, seed: int
 ) -> None:
-    case = CASES[name]
+    case = on(CASES[name], device)
     limits: dict[str, int] = {"min_mlp_nodes": 24, "max_mlp_nodes": 40, "max_hidden_layers": 2}
     if name.startswith("cnn"):
         limits |= {"min_channels": 4, "max_channels": 12, "max_cnn_layers": 3}
