@@ -1,7 +1,7 @@
 """From a blind start to a solved environment: ours and what it is made of, and what others do.
 
     python -m benchmarks.hpo --seeds 100 101 102 --jobs 2        adds runs that are missing
-    python -m benchmarks.hpo --systems sb3_optuna --seeds 100    those of the peer
+    python -m benchmarks.hpo --systems sb3_optuna sb3_tuned --seeds 100    those of the peer
     python -m benchmarks.hpo --write                             writes hpo.md and the picture
 
 The first three are the same population with the same starts, from the same ranges, which shares its
@@ -10,7 +10,9 @@ experience: what differs is what replaces agents.  ``ours`` is ``evolve()`` with
 settings are all moved or drawn anew, as Jaderberg et al. (2017); ``unselected`` replaces nobody.
 ``random_search`` is four agents from the same ranges, each alone with its own experience, side by
 side until the first has solved the environment.  ``sb3_optuna`` is the DQN of stable-baselines3,
-tuned by Optuna in the space of RL Zoo (``peers/run_sb3_optuna.py``).
+tuned by Optuna in the space of RL Zoo; ``sb3_tuned`` is one agent with the settings that RL Zoo has
+found for the environment, begun anew with another seed where it fails: what there is to gain by
+knowing them (``peers/run_sb3_optuna.py``).
 
 Steps are those of all agents, evaluation and failed confirmations included, until the confirmation
 that held begins; processor seconds include that confirmation.  A run that does not solve its
@@ -53,14 +55,22 @@ TASKS = {
     "Acrobot-v1": (-90.0, 300_000),
 }
 OWN = ("ours", "pbt", "unselected", "random_search")
-PEER = "sb3_optuna"
-SYSTEMS = (*OWN, PEER)
-#: What the peer is given: steps of all trials, training steps of one trial, processor seconds.
-PEER_TASKS = {
-    "LunarLander-v3": (5_000_000, 100_000, 700),
-    "CartPole-v1": (2_000_000, 50_000, 360),
+PEERS = ("sb3_optuna", "sb3_tuned")
+SYSTEMS = (*OWN, *PEERS)
+#: What tuning is given: steps of all trials, training steps of one trial, processor seconds.
+OPTUNA_TASKS = {
+    "LunarLander-v3": (5_000_000, 100_000, 1_300),
+    "CartPole-v1": (2_000_000, 50_000, 400),
     "Acrobot-v1": (2_000_000, 50_000, 360),
 }
+#: The same for tuned settings, whose trials have the length that RL Zoo gives them.
+TUNED_TASKS = {
+    "LunarLander-v3": (5_000_000, 100_000, 700),
+    "Pendulum-v1": (1_000_000, 20_000, 700),
+    "CartPole-v1": (2_000_000, 50_000, 400),
+    "Acrobot-v1": (2_000_000, 100_000, 400),
+}
+PEER_TASKS = dict(zip(PEERS, (OPTUNA_TASKS, TUNED_TASKS), strict=True))
 #: What plain population based training does to a child: all settings are moved, or drawn anew.
 PLAIN = {"ARCH_MUT": 0.0, "RL_HP_MUT": 1.0, "PERTURB_ALL": True, "RESTART": 0.0}
 FILE = RESULTS / "hpo.jsonl"
@@ -154,16 +164,18 @@ def command_of(
     system: str, env: str, seed: int, given: int | None
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command of one run and its environment variables."""
-    if system != PEER:
+    if system not in PEERS:
         steps = given or TASKS[env][1]
         command = [sys.executable, "-m", "benchmarks.hpo", "--one", system, env, str(seed)]
         return [*command, str(steps)], {**os.environ, "OMP_NUM_THREADS": "1"}
-    steps, trial_steps, seconds = PEER_TASKS[env]
+    steps, trial_steps, seconds = PEER_TASKS[system][env]
     flags = {"seed": seed, "target": TASKS[env][0], "trial-steps": trial_steps}
     flags["steps"] = given or steps
     flags["limit"] = seconds
     arguments = ["--env", env, *(f"--{name}={value}" for name, value in flags.items())]
-    return venvs.command_of(PEER, arguments, threads=1)
+    if system == "sb3_tuned":
+        arguments.append("--tuned")
+    return venvs.command_of("sb3_optuna", arguments, threads=1)
 
 
 def run(system: str, env: str, seed: int, given: int | None, limit: float) -> dict[str, Any] | None:
@@ -198,7 +210,7 @@ def add_missing(options: argparse.Namespace) -> None:
         for seed in options.seeds
         for env in options.envs
         for system in options.systems
-        if (system, env, seed) not in there and (system != PEER or env in PEER_TASKS)
+        if (system, env, seed) not in there and env in PEER_TASKS.get(system, TASKS)
     ]
     deadline = time.perf_counter() + options.limit
 

@@ -128,7 +128,7 @@ def counted(learn: Callable[..., Any], meter: measure.Meter) -> Callable[..., An
 
 def time_training(flags: argparse.Namespace) -> timing.Report:
     """Train until the time is up; return rates, and the share of each part of the wall time."""
-    env = makeVectEnvs(flags.env, num_envs=flags.num_envs)
+    env = makeVectEnvs(flags.env, num_envs=flags.num_envs, backend=flags.backend)
     memory = ReplayBuffer(4, flags.memory_size, FIELDS, seed=0)
     fill_by_random_actions(env, memory)
     watch, meter = Stopwatch(not flags.plain), measure.Meter(flags.seconds)
@@ -186,7 +186,7 @@ def own_row(name: str, plain: timing.Report, report: timing.Report) -> list[str]
 
 def row(env_name: str, flags: argparse.Namespace) -> list[str]:
     """Take all turns in one environment and return its line."""
-    own = ["--measure", "--env", env_name, "--seconds", flags.seconds]
+    own = ["--measure", "--env", env_name, "--seconds", flags.seconds, "--backend", flags.backend]
     plain, parts = [], []
     for _ in range(flags.rounds):
         plain.append(timing.run_module("benchmarks.online", [*own, "--plain"]))
@@ -201,6 +201,7 @@ def main() -> None:
     )
     timing.add_flags(timing_flags, rounds=3, seconds=10.0)
     timing_flags.add_argument("--envs", nargs="+", default=ENVS)
+    timing_flags.add_argument("--backend", default="gymnasium", help="as makeVectEnvs takes it")
     timing_flags.add_argument("--population", type=int, default=6)
     timing_flags.add_argument("--plain", action="store_true", help="without the parts")
     timing_flags.add_argument("--measure", action="store_true", help="one turn, here; prints JSON")

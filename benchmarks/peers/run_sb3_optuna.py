@@ -1,10 +1,13 @@
-"""Tune the DQN of stable-baselines3 with Optuna until an environment is solved.
+"""Tune the DQN of stable-baselines3 with Optuna until an environment is solved, or know better.
 
 The ranges, the sampler (multivariate TPE), the pruner (median, after a third of a trial) and the
 five greedy episodes of an evaluation are those of RL Baselines3 Zoo. Its ten trials before sampler
 and pruner begin would take more steps than a run is given; here they begin after three. A trial is
 evaluated ten times, and its network as it is then has to confirm each evaluation that reaches the
 target. Every environment step counts, those of evaluations and confirmations as well.
+
+With ``--tuned`` nothing is searched: every trial has the settings that RL Zoo has found for the
+environment, and its length, with another seed each time.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import confirm
@@ -21,9 +26,10 @@ import gymnasium
 import measure
 import numpy as np
 import optuna
-from stable_baselines3 import DQN
+from stable_baselines3 import DDPG, DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
 
 PACKAGES = ("stable-baselines3", "optuna", "torch", "numpy", "gymnasium")
 EVALUATIONS = 10
@@ -39,6 +45,50 @@ CHOICES: dict[str, tuple[float, ...]] = {
 }
 SUBSAMPLE_STEPS = (1, 2, 4, 8)
 NETWORKS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
+#: What RL Zoo has found for DQN on LunarLander, and on Acrobot.
+LANDER: dict[str, Any] = {
+    "learning_rate": 6.3e-4,
+    "batch_size": 128,
+    "buffer_size": 50_000,
+    "learning_starts": 0,
+    "gamma": 0.99,
+    "target_update_interval": 250,
+    "train_freq": 4,
+    "gradient_steps": -1,
+    "exploration_fraction": 0.12,
+    "exploration_final_eps": 0.1,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+CARTPOLE: dict[str, Any] = {
+    "learning_rate": 2.3e-3,
+    "batch_size": 64,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+    "gamma": 0.99,
+    "target_update_interval": 10,
+    "train_freq": 256,
+    "gradient_steps": 128,
+    "exploration_fraction": 0.16,
+    "exploration_final_eps": 0.04,
+    "policy_kwargs": {"net_arch": [256, 256]},
+}
+PENDULUM: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "buffer_size": 200_000,
+    "learning_starts": 10_000,
+    "gamma": 0.98,
+    "train_freq": 1,
+    "gradient_steps": 1,
+    "action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.1)),
+    "policy_kwargs": {"net_arch": [400, 300]},
+}
+#: Algorithm and settings of each environment.
+ZOO: dict[str, tuple[type[DQN | DDPG], dict[str, Any]]] = {
+    "CartPole-v1": (DQN, CARTPOLE),
+    "Acrobot-v1": (DQN, LANDER),
+    "LunarLander-v3": (DQN, LANDER),
+    "Pendulum-v1": (DDPG, PENDULUM),
+}
 
 
 def settings_of(trial: optuna.Trial) -> dict[str, Any]:
@@ -85,7 +135,7 @@ class Search:
         spent = self.steps >= self.flags.steps or self.processor >= self.flags.limit
         return self.solved or spent
 
-    def play(self, model: DQN, episodes: int) -> list[float]:
+    def play(self, model: DQN | DDPG, episodes: int) -> list[float]:
         """Return the returns of greedy episodes, each from a new seed in its own environment."""
         envs = self.envs[:episodes]
         states = [env.reset(seed=int(self.rng.integers(2**31)))[0] for env in envs]
@@ -102,7 +152,7 @@ class Search:
             live = going_on
         return returns
 
-    def evaluate(self, model: DQN) -> float:
+    def evaluate(self, model: DQN | DDPG) -> float:
         """Return the mean of an evaluation; one that reaches the target is confirmed."""
         mean = float(np.mean(self.play(model, EVALUATION_EPISODES)))
         if mean >= self.flags.target:
@@ -116,47 +166,59 @@ class Search:
 
 
 class Watch(BaseCallback):
-    """Counts training steps, evaluates, and ends the trial when it is pruned or all is over."""
+    """Counts training steps, evaluates, and ends the trial when it is hopeless or all is over.
 
-    def __init__(self, search: Search, trial: optuna.Trial) -> None:
+    ``hopeless`` takes the mean of an evaluation and its number.
+    """
+
+    def __init__(self, search: Search, hopeless: Callable[[float, int], bool]) -> None:
         super().__init__()
-        self.search, self.trial = search, trial
+        self.search, self.hopeless = search, hopeless
         self.mean = math.nan
-        self.pruned = False
+        self.ended = False
 
     def _on_step(self) -> bool:
         self.search.steps += 1
         every = self.search.flags.trial_steps // EVALUATIONS
         if self.num_timesteps % every == 0 and not self.search.over:
             self.mean = self.search.evaluate(self.model)
-            self.trial.report(self.mean, self.num_timesteps // every)
-            self.pruned = self.trial.should_prune()
-        return not (self.pruned or self.search.over)
+            self.ended = self.hopeless(self.mean, self.num_timesteps // every)
+        return not (self.ended or self.search.over)
+
+
+def train(search: Search, number: int, model: Callable[..., DQN | DDPG], watch: Watch) -> None:
+    """Make a model, with the seed of a trial, and train it."""
+    seed = 1_000 * search.flags.seed + number
+    # Left alone, make_vec_env asks for pictures, with which LunarLander is 4x slower.
+    env = make_vec_env(search.flags.env, n_envs=1, seed=seed, env_kwargs={"render_mode": None})
+    try:
+        model("MlpPolicy", env, seed=seed, device="cpu").learn(
+            search.flags.trial_steps, callback=watch, log_interval=None
+        )
+    except (AssertionError, ValueError) as error:  # NaN, from settings that are too wild
+        print(f"Trial {number} failed: {error}", file=sys.stderr)
+        watch.ended = True
+    env.close()
 
 
 def objective(search: Search, trial: optuna.Trial) -> float:
     """Train with the settings of a trial; return the mean of its last evaluation."""
-    flags = search.flags
-    seed = 1_000 * flags.seed + trial.number
-    # Left alone, make_vec_env asks for pictures, with which LunarLander is 4x slower.
-    env = make_vec_env(flags.env, n_envs=1, seed=seed, env_kwargs={"render_mode": None})
-    watch = Watch(search, trial)
-    model = DQN("MlpPolicy", env, seed=seed, device="cpu", **settings_of(trial))
-    try:
-        model.learn(flags.trial_steps, callback=watch, log_interval=None)
-    except (AssertionError, ValueError) as error:  # NaN, from settings that are too wild
-        print(f"Trial {trial.number} failed: {error}", file=sys.stderr)
-        watch.pruned = True
-    env.close()
+
+    def hopeless(mean: float, number: int) -> bool:
+        trial.report(mean, number)
+        return trial.should_prune()
+
+    watch = Watch(search, hopeless)
+    train(search, trial.number, partial(DQN, **settings_of(trial)), watch)
     if search.over:
         trial.study.stop()
-    if watch.pruned or math.isnan(watch.mean):
+    if watch.ended or math.isnan(watch.mean):
         raise optuna.TrialPruned
     return watch.mean
 
 
-def tuned(search: Search) -> optuna.Study:
-    """Go from trial to trial until all is over; return the study."""
+def search_settings(search: Search) -> dict[str, Any]:
+    """Go from trial to trial until all is over; return what is to be said of them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize",
@@ -168,7 +230,19 @@ def tuned(search: Search) -> optuna.Study:
         ),
     )
     study.optimize(lambda trial: objective(search, trial))
-    return study
+    states = [trial.state.name.lower() for trial in study.trials]
+    facts = {"trials": len(states), "pruned": states.count("pruned")}
+    return {**facts, "settings": study.trials[-1].params} if search.solved else facts
+
+
+def repeat_tuned(search: Search) -> dict[str, Any]:
+    """Train with the settings of RL Zoo until all is over; return how often it was begun."""
+    cls, settings = ZOO[search.flags.env]
+    trials = 0
+    while not search.over:
+        train(search, trials, partial(cls, **settings), Watch(search, lambda *_: False))
+        trials += 1
+    return {"trials": trials}
 
 
 def main() -> None:
@@ -180,12 +254,12 @@ def main() -> None:
     parser.add_argument("--trial-steps", type=int, required=True, help="training steps of a trial")
     parser.add_argument("--limit", type=float, default=math.inf, help="processor seconds")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tuned", action="store_true", help="with the settings of RL Zoo")
     flags = measure.parse(parser)
     search = Search(flags)
-    study = tuned(search)
-    states = [trial.state.name.lower() for trial in study.trials]
+    facts = repeat_tuned(search) if flags.tuned else search_settings(search)
     line = {
-        "system": "sb3_optuna",
+        "system": "sb3_tuned" if flags.tuned else "sb3_optuna",
         "env": flags.env,
         "seed": flags.seed,
         "given": flags.steps,
@@ -194,14 +268,11 @@ def main() -> None:
         "total": search.steps,
         "processor": round(search.processor, 1),
         "check": search.check,
-        "trials": len(states),
-        "pruned": states.count("pruned"),
+        **facts,
         "versions": measure.versions(PACKAGES),
     }
     if not search.solved and search.steps < flags.steps:
         line["cut"] = True
-    if search.solved:
-        line["settings"] = study.trials[-1].params
     measure.say(line)
 
 
