@@ -56,24 +56,19 @@ class MeteredEnv:
     def __init__(self, env: Any, meter: measure.Meter, watch: Stopwatch) -> None:
         self._env, self._meter, self._watch = env, meter, watch
         self._warm = False
-        self._async = watch.timed("env", env.step_async)
-        self._wait = watch.timed("env", env.step_wait)
+        self._step = watch.timed("env", env.step)
         self.reset = watch.timed("env", env.reset)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
 
-    def step_async(self, actions: Any) -> None:
-        """Start a vector step; the clock of the parts starts with the meter's."""
+    def step(self, actions: Any) -> Any:
+        """Make a vector step; the clock of the parts starts with the meter's."""
         self._meter.step(self._env.num_envs)
         if not self._warm and self._meter.learns >= self._meter.warm_up:
             self._warm = True
             self._watch.seconds.update(dict.fromkeys(self._watch.seconds, 0.0))
-        self._async(actions)
-
-    def step_wait(self) -> Any:
-        """Collect the vector step."""
-        return self._wait()
+        return self._step(actions)
 
 
 class TimedMemory:
