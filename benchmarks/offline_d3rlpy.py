@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 import d3rlpy
 import gymnasium as gym
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("file")
     parser.add_argument("--seed", type=int, required=True)
@@ -26,15 +27,17 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--episodes", type=int, required=True)
-    flags = parser.parse_args()
-    torch.set_num_threads(1)
-    d3rlpy.seed(flags.seed)
-    with h5py.File(flags.file, "r") as file:
+    return parser.parse_args()
+
+
+def dataset_in(path: str) -> tuple[str, d3rlpy.dataset.MDPDataset]:
+    """Return the environment of a data file, and its rows as d3rlpy takes them."""
+    with h5py.File(path, "r") as file:
         env_name = file.attrs["env_id"]
         columns = {name: file[name][:] for name in ("observations", "actions", "rewards")}
         terminals, timeouts = file["terminals"][:], file["timeouts"][:]
     timeouts[-1] |= not terminals[-1]
-    dataset = d3rlpy.dataset.MDPDataset(
+    return env_name, d3rlpy.dataset.MDPDataset(
         columns["observations"],
         columns["actions"][:, None],
         columns["rewards"],
@@ -43,6 +46,24 @@ def main() -> None:
         action_space=d3rlpy.ActionSpace.DISCRETE,
         action_size=2,
     )
+
+
+def play(agent: Any, env: gym.Env[Any, Any], seed: int) -> float:
+    """Return the return of one greedy episode."""
+    state, _ = env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        state, reward, terminated, truncated, _ = env.step(int(agent.predict(state[None])[0]))
+        total += float(reward)
+        over = terminated or truncated
+    return total
+
+
+def main() -> None:
+    flags = parsed()
+    torch.set_num_threads(1)
+    d3rlpy.seed(flags.seed)
+    env_name, dataset = dataset_in(flags.file)
     agent = d3rlpy.algos.DiscreteCQLConfig(
         batch_size=flags.batch_size,
         learning_rate=flags.lr,
@@ -60,16 +81,8 @@ def main() -> None:
         show_progress=False,
     )
     seconds, cpu = time.perf_counter() - clock, time.process_time() - processor
-    env = gym.make(env_name)
-    returns = []
-    for episode in range(flags.episodes):
-        state, _ = env.reset(seed=10_000 * flags.seed + episode)
-        total, over = 0.0, False
-        while not over:
-            state, reward, terminated, truncated, _ = env.step(int(agent.predict(state[None])[0]))
-            total += float(reward)
-            over = terminated or truncated
-        returns.append(total)
+    env, first = gym.make(env_name), 10_000 * flags.seed
+    returns = [play(agent, env, first + episode) for episode in range(flags.episodes)]
     report = {
         "updates_per_s": flags.updates / seconds,
         "updates_per_cpu_s": flags.updates / cpu,

@@ -238,33 +238,15 @@ def trained(
 
     ``evolution`` stands in for the selection and the mutations of the settings.
     """
-    seed, hp = settings["seed"], settings["init_hp"]
+    seed = settings["seed"]
     tournament, mutation = evolution_of(settings) if evolution is None else evolution
     vector = makeVectEnvs(env, num_envs=settings["envs"]["train"], seed=seed)
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
-    shape = agent_shape(vector)
     folder = RunFolder(path, settings)
     last: list[Generation] = []
     try:
         population, _ = learner(settings, vector)(
-            env_name=settings["env"],
-            algo=settings["algo"],
-            pop=initialPopulation(
-                settings["algo"],
-                **shape.arguments,
-                net_config=settings["net_config"],
-                INIT_HP=hp,
-                population_size=hp["POP_SIZE"],
-                seed=seed,
-            ),
-            memory=ReplayBuffer(
-                shape.arguments["action_dim"],
-                hp["MEMORY_SIZE"],
-                ["state", "action", "reward", "next_state", "done"],
-                seed=seed,
-                next_state_is_next_row=settings["net_config"]["arch"] == "cnn",
-            ),
-            swap_channels=shape.channels_last,
+            **learners(settings, vector),
             n_episodes=ENDLESS,
             **settings["schedule"],
             target=settings["target"],
@@ -287,6 +269,31 @@ def trained(
         vector.close()
         eval_env.close()
     return ended(env, settings, folder, population, last)
+
+
+def learners(settings: Mapping[str, Any], env: Any) -> dict[str, Any]:
+    """Return who learns in ``env``, and from what, as arguments of ``train()``."""
+    seed, hp, shape = settings["seed"], settings["init_hp"], agent_shape(env)
+    return {
+        "env_name": settings["env"],
+        "algo": settings["algo"],
+        "pop": initialPopulation(
+            settings["algo"],
+            **shape.arguments,
+            net_config=settings["net_config"],
+            INIT_HP=hp,
+            population_size=hp["POP_SIZE"],
+            seed=seed,
+        ),
+        "memory": ReplayBuffer(
+            shape.arguments["action_dim"],
+            hp["MEMORY_SIZE"],
+            ["state", "action", "reward", "next_state", "done"],
+            seed=seed,
+            next_state_is_next_row=settings["net_config"]["arch"] == "cnn",
+        ),
+        "swap_channels": shape.channels_last,
+    }
 
 
 def learner(settings: Mapping[str, Any], env: Any) -> Callable[..., Any]:

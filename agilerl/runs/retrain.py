@@ -164,13 +164,7 @@ def trained_again(
     pop_size = settings["init_hp"]["POP_SIZE"]
     vector = makeVectEnvs(env, num_envs=settings["envs"]["train"] * pop_size)
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"])
-    shape = agent_shape(vector)
-    again = elite["initialPopulation"]
-    first = {name.upper(): value for name, value in points[0].items()}
-    start = {key: first.get(key, value) for key, value in again["INIT_HP"].items()}
-    net_config = {**again["net_config"], **shape_of(points[0]["architecture"], again["net_config"])}
-    plan = settings["schedule"]
-    (agent,) = initialPopulation(**{**again, "INIT_HP": start, "net_config": net_config}, seed=seed)
+    plan, agent = settings["schedule"], agent_at(points[0], elite, seed)
     follow = Follow(points, plan["max_steps"] * vector.num_envs)
     try:
         train(
@@ -179,12 +173,12 @@ def trained_again(
             algo=settings["algo"],
             pop=[agent],
             memory=ReplayBuffer(
-                again["action_dim"],
+                elite["initialPopulation"]["action_dim"],
                 settings["init_hp"]["MEMORY_SIZE"],
                 ["state", "action", "reward", "next_state", "done"],
                 seed=seed,
             ),
-            swap_channels=shape.channels_last,
+            swap_channels=agent_shape(vector).channels_last,
             n_episodes=episodes,
             max_steps=plan["max_steps"],
             evo_epochs=max(1, episodes // CHANGES),
@@ -205,6 +199,16 @@ def trained_again(
     finally:
         vector.close()
         eval_env.close()
+
+
+def agent_at(point: Mapping[str, Any], elite: Mapping[str, Any], seed: int) -> Any:
+    """Return a new agent with the settings and networks that a point of a schedule says."""
+    again = elite["initialPopulation"]
+    named = {name.upper(): value for name, value in point.items()}
+    start = {key: named.get(key, value) for key, value in again["INIT_HP"].items()}
+    net_config = {**again["net_config"], **shape_of(point["architecture"], again["net_config"])}
+    (agent,) = initialPopulation(**{**again, "INIT_HP": start, "net_config": net_config}, seed=seed)
+    return agent
 
 
 def shape_of(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
