@@ -177,16 +177,11 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
     rounds = raced(task, state.population, executor, streams, plan.race)
     evaluations = [combined(own) for own in rounds]
     fitnesses = tuple(float(evaluation.fitness) for evaluation in evaluations)
-    state.env_restarts += sum(evaluation.restarts for own in rounds for evaluation in own)
     best = fittest_first(fitnesses)[0]
     check = None
     if plan.target is not None and fitnesses[best] >= plan.target:
         check = checked(task, state.population, best, streams[best], plan.target)
-        state.env_restarts += check.restarts
-    store(state.memory, [evaluation.seen for own in rounds for evaluation in own])
-    state.trained_before = state.train_steps
-    state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
-    state.eval_steps += state.evaluation_steps + (0 if check is None else check.steps)
+    take_in(state, [evaluation for own in rounds for evaluation in own], check)
     solved = check is not None and plan.reached(check)
     value = fitnesses[best] if check is None else check.fitness  # many episodes tell more than few
     if np.isfinite(value) and (solved or value > state.best_fitness):
@@ -213,6 +208,16 @@ def evaluate_population(task: Task, state: RunState, executor: Executor, plan: P
         best_ever=state.best_ever,
         check_steps=0 if check is None else check.steps,
     )
+
+
+def take_in(state: RunState, evaluations: Sequence[Evaluation], check: Evaluation | None) -> None:
+    """Count the steps and restarts of evaluations, and keep their transitions for learning."""
+    store(state.memory, [evaluation.seen for evaluation in evaluations])
+    state.trained_before = state.train_steps
+    state.evaluation_steps = sum(evaluation.steps for evaluation in evaluations)
+    checks = [] if check is None else [check]
+    state.eval_steps += state.evaluation_steps + sum(one.steps for one in checks)
+    state.env_restarts += sum(one.restarts for one in (*evaluations, *checks))
 
 
 def warn_of_idle_learners(state: RunState) -> None:
