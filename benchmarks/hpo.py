@@ -290,7 +290,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     envs = [env for env in TASKS if any(run["env"] == env for run in runs)]
-    size = (3.8 * len(envs), 6.4)
+    size = (4.6 * len(envs), 6.4)
     figure, rows = plt.subplots(2, len(envs), figsize=size, layout="constrained", squeeze=False)
     measures = {"global steps to target": steps_of, "processor seconds": seconds_of}
     for panels, (label, measure) in zip(rows, measures.items(), strict=True):
