@@ -55,22 +55,22 @@ TASKS = {
     "Acrobot-v1": (-90.0, 300_000),
 }
 OWN = ("ours", "pbt", "unselected", "random_search")
-PEERS = ("sb3_optuna", "sb3_tuned")
-SYSTEMS = (*OWN, *PEERS)
-#: What tuning is given: steps of all trials, training steps of one trial, processor seconds.
-OPTUNA_TASKS = {
-    "LunarLander-v3": (5_000_000, 100_000, 1_300),
-    "CartPole-v1": (2_000_000, 50_000, 400),
-    "Acrobot-v1": (2_000_000, 50_000, 360),
+#: What the peers are given: steps of all trials, training steps of one trial, processor seconds.
+#: Trials with tuned settings have the length that RL Zoo gives them.
+PEER_TASKS = {
+    "sb3_optuna": {
+        "LunarLander-v3": (5_000_000, 100_000, 1_300),
+        "CartPole-v1": (2_000_000, 50_000, 400),
+        "Acrobot-v1": (2_000_000, 50_000, 360),
+    },
+    "sb3_tuned": {
+        "LunarLander-v3": (5_000_000, 100_000, 700),
+        "Pendulum-v1": (1_000_000, 20_000, 700),
+        "CartPole-v1": (2_000_000, 50_000, 400),
+        "Acrobot-v1": (2_000_000, 100_000, 400),
+    },
 }
-#: The same for tuned settings, whose trials have the length that RL Zoo gives them.
-TUNED_TASKS = {
-    "LunarLander-v3": (5_000_000, 100_000, 700),
-    "Pendulum-v1": (1_000_000, 20_000, 700),
-    "CartPole-v1": (2_000_000, 50_000, 400),
-    "Acrobot-v1": (2_000_000, 100_000, 400),
-}
-PEER_TASKS = dict(zip(PEERS, (OPTUNA_TASKS, TUNED_TASKS), strict=True))
+SYSTEMS = (*OWN, *PEER_TASKS)
 #: What plain population based training does to a child: all settings are moved, or drawn anew.
 PLAIN = {"ARCH_MUT": 0.0, "RL_HP_MUT": 1.0, "PERTURB_ALL": True, "RESTART": 0.0}
 FILE = RESULTS / "hpo.jsonl"
@@ -164,7 +164,7 @@ def command_of(
     system: str, env: str, seed: int, given: int | None
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command of one run and its environment variables."""
-    if system not in PEERS:
+    if system not in PEER_TASKS:
         steps = given or TASKS[env][1]
         command = [sys.executable, "-m", "benchmarks.hpo", "--one", system, env, str(seed)]
         return [*command, str(steps)], {**os.environ, "OMP_NUM_THREADS": "1"}

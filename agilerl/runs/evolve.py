@@ -246,7 +246,7 @@ def trained(
     last: list[Generation] = []
     try:
         population, _ = learner(settings, vector)(
-            **learners(settings, vector),
+            **training_arguments(settings, vector),
             n_episodes=ENDLESS,
             **settings["schedule"],
             target=settings["target"],
@@ -271,7 +271,7 @@ def trained(
     return ended(env, settings, folder, population, last)
 
 
-def learners(settings: Mapping[str, Any], env: Any) -> dict[str, Any]:
+def training_arguments(settings: Mapping[str, Any], env: Any) -> dict[str, Any]:
     """Return who learns in ``env``, and from what, as arguments of ``train()``."""
     seed, hp, shape = settings["seed"], settings["init_hp"], agent_shape(env)
     return {

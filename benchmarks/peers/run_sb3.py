@@ -70,12 +70,16 @@ class Pool(VecEnv):
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refuse."""
-        raise NotImplementedError
+        """Refuse: the copies are no Python objects."""
+        raise AttributeError(
+            f"EnvPool's environments have no {attr_name!r}; use backend='gymnasium'."
+        )
 
     def env_method(self, method_name: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """Refuse."""
-        raise NotImplementedError
+        """Refuse: the copies are no Python objects."""
+        raise AttributeError(
+            f"EnvPool's environments have no {method_name!r}; use backend='gymnasium'."
+        )
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Return False for each."""

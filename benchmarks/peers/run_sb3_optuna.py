@@ -1,4 +1,4 @@
-"""Tune the DQN of stable-baselines3 with Optuna until an environment is solved, or know better.
+"""Train stable-baselines3 until an environment is solved: tuned by Optuna, or with known settings.
 
 The ranges, the sampler (multivariate TPE), the pruner (median, after a third of a trial) and the
 five greedy episodes of an evaluation are those of RL Baselines3 Zoo. Its ten trials before sampler
