@@ -21,6 +21,7 @@ from agilerl.algorithms.arrays import (
     one_hot,
     to_array,
 )
+from agilerl.algorithms.observation_scale import ObservationScale
 from agilerl.algorithms.own_policy import check_policy, own_module
 from agilerl.algorithms.settings import (
     Setting,
@@ -65,6 +66,8 @@ class EvolvableAgent(Agent):
         averaged_policy: greedy actions (epsilon 0) come from the target network: its weights are a
             moving average of the policy's, and what an evaluation sees does not hang on the last
             few learn steps (Polyak and Juditsky 1992).
+        scale_observations: observations that are vectors are measured in units of their spread in
+            the batches learnt from, see ``ObservationScale``.
         policy: a torch module in place of the policy network of ``net_config``; the agent trains a
             copy of it.  It maps observations [N, ...], float32, to Q values [N, action_dim], or to
             actions [N, action_dim] in [-1, 1] where these are continuous.  Evolution leaves its
@@ -92,6 +95,7 @@ class EvolvableAgent(Agent):
     seed: int | None = None
     max_grad_norm: float | None = setting(None, optional_weight)
     averaged_policy: bool = setting(False, flag)
+    scale_observations: bool = setting(False, flag)
     policy: Setting[nn.Module | None, nn.Module | None] = Setting(None, own_module)
 
     def __post_init__(self) -> None:
@@ -99,6 +103,10 @@ class EvolvableAgent(Agent):
         self.one_hot = bool(self.one_hot)
         self.state_dim = self.observation_shape = check_state_dim(self.state_dim, self.one_hot)
         self.action_dim = check_int("action_dim", self.action_dim)
+        vectors = len(self.observation_shape) == 1 and not self.one_hot
+        self.observation_scale: ObservationScale | None = None
+        if self.scale_observations and vectors:
+            self.observation_scale = ObservationScale(self.observation_shape[0])
         super().__post_init__()
 
     # ------------------------------------------------------------------- to be given by subclasses
@@ -171,7 +179,9 @@ class EvolvableAgent(Agent):
         """
         if self.one_hot:
             return one_hot(states, self.observation_shape[0])
-        return as_observations(states, self.observation_shape)
+        observations = as_observations(states, self.observation_shape)
+        scale = self.observation_scale
+        return observations if scale is None else scale(observations)
 
     @np.errstate(all="ignore")
     def getAction(self, state: Any, epsilon: float = 0) -> Array:
@@ -199,6 +209,8 @@ class EvolvableAgent(Agent):
         are [B, action_dim]), and of the kind that ``native`` gives.
         """
         states, actions, rewards, next_states, dones = self.native(*experiences)
+        if self.observation_scale is not None:
+            self.observation_scale.see(states, self.learn_count)
         if self.discrete:
             actions = as_integers(actions)
         else:
@@ -210,6 +222,19 @@ class EvolvableAgent(Agent):
             self.encode(next_states),
             as_floats(dones).reshape(-1),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that makes up the agent, but for the device it lives on."""
+        scale = self.observation_scale
+        kept = {} if scale is None else {"observation_scale": scale.state_dict()}
+        return {**super().state_dict(), **kept}
+
+    def _copy_state(self, state: Mapping[str, Any]) -> None:
+        scale = self.observation_scale
+        if scale is not None:
+            scale = ObservationScale.from_state_dict(state["observation_scale"], scale.width)
+        super()._copy_state(state)
+        self.observation_scale = scale
 
     def test(
         self,

@@ -91,6 +91,8 @@ def _cases() -> Iterator[Case]:
         "CQN": (CQN, {"double": True, "alpha": 0.5}),
         "DDPG": (DDPG, {"policy_freq": 1}),
         "TD3": (TD3, {"policy_freq": 1}),
+        "scaled DQN": (DQN, {"scale_observations": True}),
+        "scaled TD3": (TD3, {"policy_freq": 1, "scale_observations": True}),
         "clipped DQN": (DQN, {"max_grad_norm": 0.1}),
         "clipped DDPG": (DDPG, {"policy_freq": 1, "max_grad_norm": 0.1}),
     }

@@ -207,6 +207,7 @@ class AgentConformance:
             weights = {k: v.clone() for k, v in source.module.state_dict().items()}
             owned.module.load_state_dict(weights, assign=assign)
             owned.target.load_state_dict(copy.deepcopy(weights), assign=assign)
+        agent.observation_scale = other.observation_scale
         np.testing.assert_array_equal(
             agent.getAction(case.states(9)), other.getAction(case.states(9))
         )
