@@ -66,8 +66,8 @@ class EvolvableAgent(Agent):
         averaged_policy: greedy actions (epsilon 0) come from the target network: its weights are a
             moving average of the policy's, and what an evaluation sees does not hang on the last
             few learn steps (Polyak and Juditsky 1992).
-        scale_observations: observations that are vectors are measured in units of their spread in
-            the batches learnt from, see ``ObservationScale``.
+        scale_observations: entries of vectors that stay below 1 in the batches learnt from are
+            divided by the largest there, see ``ObservationScale``.
         policy: a torch module in place of the policy network of ``net_config``; the agent trains a
             copy of it.  It maps observations [N, ...], float32, to Q values [N, action_dim], or to
             actions [N, action_dim] in [-1, 1] where these are continuous.  Evolution leaves its
@@ -210,7 +210,7 @@ class EvolvableAgent(Agent):
         """
         states, actions, rewards, next_states, dones = self.native(*experiences)
         if self.observation_scale is not None:
-            self.observation_scale.see(states, self.learn_count)
+            self.observation_scale.see(states)
         if self.discrete:
             actions = as_integers(actions)
         else:
@@ -232,7 +232,9 @@ class EvolvableAgent(Agent):
     def _copy_state(self, state: Mapping[str, Any]) -> None:
         scale = self.observation_scale
         if scale is not None:
-            scale = ObservationScale.from_state_dict(state["observation_scale"], scale.width)
+            scale = ObservationScale.from_state_dict(
+                state["observation_scale"], self.observation_shape[0]
+            )
         super()._copy_state(state)
         self.observation_scale = scale
 

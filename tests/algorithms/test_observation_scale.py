@@ -1,4 +1,4 @@
-"""Observations in units of their spread: the statistics, and an agent that learns with them."""
+"""Small observations made larger: the scale, and an agent that learns with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from agilerl.algorithms.dqn import DQN
-from agilerl.algorithms.observation_scale import EVERY_BATCH, INTERVAL, ObservationScale
+from agilerl.algorithms.observation_scale import ObservationScale
 from agilerl.errors import CheckpointError
 from tests.algorithms.cases import CASES, assert_same, differing, tensors
 
@@ -24,81 +24,68 @@ CASE = CASES["scaled DQN, MLP, kernel"]
 def seen(*batches: Any) -> ObservationScale:
     scale = ObservationScale(np.shape(batches[0])[1])
     for batch in batches:
-        scale.update(np.asarray(batch, np.float32))
+        scale.see(np.asarray(batch, np.float32))
     return scale
 
 
-# ------------------------------------------------------------------------------------- statistics
+# -------------------------------------------------------------------------------------- the scale
 
 
 @given(
-    arrays(np.float32, (12, 3), elements=st.floats(-1e4, 1e4, width=32)),
+    arrays(np.float32, (12, 3), elements=st.floats(-2, 2, width=32)),
     st.lists(st.integers(1, 11), max_size=4, unique=True).map(sorted),
 )
-def test_mean_and_variance_are_those_of_all_rows_however_they_come(
+def test_entries_below_one_reach_one_and_others_stay_however_batches_come(
     rows: Any, cuts: list[int]
 ) -> None:
     scale = seen(*np.split(rows, cuts))
-    assert scale.count == 12
-    exact = rows.astype(np.float64)
-    np.testing.assert_allclose(scale.mean, exact.mean(0), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(scale.variance, exact.var(0), rtol=1e-9, atol=1e-6)
+    largest = np.abs(rows).max(0)
+    np.testing.assert_array_equal(scale.largest, np.minimum(largest, 1))
+    reached = np.abs(scale(rows)).max(0)
+    small = (largest > 0.01) & (largest < 1)
+    np.testing.assert_allclose(reached[small], 1, rtol=1e-6)
+    np.testing.assert_array_equal(reached[largest >= 1], largest[largest >= 1])
 
 
-def test_entries_are_brought_to_a_spread_of_one_to_ten_and_keep_their_zero() -> None:
-    scale = seen([[0.0, 3.0, 300.0], [0.2, 7.0, 100.0]])  # spreads 0.1, 2, 100; means 0.1, 5, 200
+def test_by_hand() -> None:
+    scale = seen([[0.1, 0.5, 3.0, 0.0]], [[-0.2, 0.4, -5.0, 0.0]])
     np.testing.assert_allclose(
-        scale([[0.2, 0.0, -20.0], [-0.1, 4.0, 50.0]]), [[2, 0, -2], [-1, 4, 5]], rtol=1e-6
+        scale(np.float32([[0.1, -0.25, 40.0, 0.3]])), [[0.5, -0.5, 40, 0.3]], rtol=1e-6
     )
 
 
-def test_of_a_far_mean_what_is_beyond_three_spreads_is_taken_off() -> None:
-    scale = seen([[99.9, -1001.0], [100.1, -999.0]])
-    np.testing.assert_allclose(scale([[100.1, -1002.0]]), [[4, -5]], rtol=1e-4)
+def test_no_entry_is_multiplied_by_more_than_a_hundred() -> None:
+    scale = seen([[1e-9, 0.004]])
+    np.testing.assert_allclose(scale(np.float32([[1e-9, 0.004]])), [[1e-7, 0.4]], rtol=1e-6)
 
 
-def test_an_entry_that_was_always_the_same_is_zero() -> None:
-    scale = seen([[0.1, -7.0]] * 7, [[0.1, -7.0]])
-    np.testing.assert_allclose(scale([[0.1, -7.0], [0.6, -7.5]]), [[0, 0], [0.5, -0.5]], atol=1e-6)
+def test_an_entry_that_grows_is_divided_by_less_and_at_last_left_alone() -> None:
+    scale = seen([[0.2]])
+    assert (scale.identity, scale.settled) == (False, False)
+    scale.see(np.float32([[0.5]]))
+    np.testing.assert_allclose(scale(np.float32([[0.2]])), [[0.4]])
+    scale.see(np.float32([[-1.5]]))
+    assert scale.identity
+    assert scale.settled
+    given = np.float32([[0.2]])
+    assert scale(given) is given
 
 
-def test_what_is_ten_spreads_away_is_cut() -> None:
-    scale = seen([[-0.1, -2.0, -100.0], [0.1, 2.0, 100.0]])
-    far, near = np.full((1, 3), 5000.0), np.array([[0.5, -15.0, -900.0]])
-    np.testing.assert_allclose(scale(far), [[10, 20, 100]], rtol=1e-6)
-    np.testing.assert_allclose(scale(near), [[5, -15, -90]], rtol=1e-6)
-
-
-def test_before_anything_was_seen_observations_stay_as_they_are() -> None:
-    np.testing.assert_array_equal(ObservationScale(2)([[0.5, -3.0]]), [[0.5, -3.0]])
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
-def test_arrays_and_tensors_give_the_same_float32(kind: Any) -> None:
-    scale = seen([[1.0, 2.0], [3.0, 5.0], [-9.0, 5.0]])
-    values = np.array([[3, -40], [7, 100_000]], kind)
+def test_arrays_and_tensors_give_the_same_and_stay_as_they_were() -> None:
+    scale = seen([[0.5, 0.25]])
+    values = np.float32([[0.3, -4.0], [0.7, 0.1]])
     before = values.copy()
     one, other = scale(values), scale(torch.from_numpy(values))
     assert (one.dtype, other.dtype) == (np.float32, torch.float32)
-    np.testing.assert_allclose(one, other.numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(one, other.numpy())
     np.testing.assert_array_equal(values, before)
 
 
-def test_batches_count_at_every_call_at_first_and_at_some_later_on() -> None:
-    scale = ObservationScale(1)
-    counted = []
-    for call in range(EVERY_BATCH + 2 * INTERVAL):
-        before = scale.count
-        scale.see(np.ones((4, 1)), call)
-        if scale.count > before:
-            counted.append(call)
-    assert counted[:EVERY_BATCH] == list(range(EVERY_BATCH))
-    assert counted[EVERY_BATCH:] == [112, 128]
-
-
 def test_what_is_not_finite_goes_on_to_where_it_is_noticed() -> None:
-    scale = seen([[1.0], [np.nan]])
-    assert np.isnan(scale(np.ones((1, 1)))).all()
+    scale = seen([[0.1, 0.5]])
+    bad = np.float32([[np.nan, 0.5]])
+    scale.see(bad)
+    np.testing.assert_array_equal(scale(bad), [[np.nan, 1]])
 
 
 # ------------------------------------------------------------------------------------------ agents
@@ -110,13 +97,13 @@ def in_units(batch: list[torch.Tensor], factor: torch.Tensor) -> list[torch.Tens
 
 
 def test_small_units_of_observations_do_not_matter() -> None:
-    factor = torch.tensor([0.01, 0.5, 1e-6, 0.1])
-    half = torch.tensor(0.5)  # a spread below 1
+    factor = torch.tensor([0.1, 0.5, 0.25, 1.0])
+    part = torch.tensor(0.1)  # normal deviates that stay below 1
     one, other = CASE.agent(), CASE.agent()
     for seed in range(20):
-        one.learn(in_units(CASE.batch(seed), half))
-        other.learn(in_units(CASE.batch(seed), half * factor))
-    states = CASE.states(64) / 2
+        one.learn(in_units(CASE.batch(seed), part))
+        other.learn(in_units(CASE.batch(seed), part * factor))
+    states = CASE.states(64) / 10
     np.testing.assert_array_equal(one.getAction(states), other.getAction(states * factor.numpy()))
     for name, value in tensors(one).items():
         torch.testing.assert_close(value, tensors(other)[name], rtol=1e-2, atol=1e-4, msg=name)
@@ -139,25 +126,27 @@ def test_what_is_no_vector_stays_as_it_is(way: str) -> None:
     assert differing(tensors(plain), tensors(scaled)) == []
 
 
-def test_acting_and_evaluating_count_nothing_and_learning_does() -> None:
+def test_acting_changes_nothing_in_the_scale_and_learning_does() -> None:
     agent = CASE.agent()
     agent.getAction(CASE.states(8), 0.5)
-    assert agent.observation_scale.count == 0
+    assert not agent.observation_scale.largest.any()
     agent.learn(CASE.batch())
-    assert agent.observation_scale.count == len(CASE.batch()[0])
+    largest = CASE.batch()[0].abs().amax(0)
+    np.testing.assert_array_equal(agent.observation_scale.largest, largest.clamp(max=1).numpy())
 
 
 def test_a_clone_and_a_checkpoint_see_with_the_same_scale(tmp_path: Path) -> None:
     agent = CASE.agent()
     for seed in range(3):
-        agent.learn(in_units(CASE.batch(seed), torch.tensor([0.1, 1.0, 9.0, 1.0])))
+        agent.learn(in_units(CASE.batch(seed), torch.tensor([0.1, 1.0, 9.0, 0.01])))
+    before = agent.observation_scale.state_dict()
     agent.saveCheckpoint(tmp_path / "agent.pt")
     stranger = CASE.agent(seed=5)
     stranger.loadCheckpoint(tmp_path / "agent.pt")
     for twin in (agent.clone(), copy.deepcopy(agent), DQN.load(tmp_path / "agent.pt"), stranger):
         assert_same(twin.observation_scale.state_dict(), agent.observation_scale.state_dict())
         twin.learn(CASE.batch(9))
-    assert agent.observation_scale.count == 3 * len(CASE.batch()[0])
+    assert_same(agent.observation_scale.state_dict(), before)
 
 
 def test_a_file_from_before_there_was_a_scale_is_read() -> None:
@@ -173,9 +162,8 @@ def test_a_file_from_before_there_was_a_scale_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": torch.zeros(3)}, r"mean: expected 4 values, got \(3,\)"),
-        ({"variance": "wide"}, "incomplete or inconsistent"),
-        ({"count": -1}, "count: expected an integer >= 0, got -1"),
+        ({"largest": torch.zeros(3)}, r"largest: expected 4 values, got \(3,\)"),
+        ({"largest": "wide"}, "incomplete or inconsistent"),
         (None, "incomplete or inconsistent.*observation_scale"),
     ],
 )
