@@ -28,6 +28,7 @@ INIT_HP: dict[str, Any] = {
     "DOUBLE": [True, False],
     "HUBER": [True, False],
     "AVERAGED_POLICY": True,
+    "SCALE_OBSERVATIONS": True,
     "GAMMA": 0.99,
     "MEMORY_SIZE": 200_000,
 }
@@ -67,6 +68,7 @@ OFFLINE_HP: dict[str, Any] = {
     "BATCH_SIZE": {"low": 64, "high": 512},
     "LEARN_STEP": 1,
     "ALPHA": {"low": 0.3, "high": 10.0},
+    "SCALE_OBSERVATIONS": False,
 }
 OFFLINE_MUTATION: dict[str, Any] = {
     "RL_HP_SELECTION": ["lr", "batch_size", "tau", "alpha"],
