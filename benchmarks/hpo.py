@@ -332,9 +332,9 @@ NOTE = (
     "Middle: interquartile mean with a 95 % bootstrap interval. Every run is shown, in millions of"
     " steps; x was not solved, and counts with all that it was given; c was cut when its time was"
     " up, and counts with what it had used by then: its true number is larger. Processor seconds"
-    " are medians, those of unsolved runs included, from machines of different speed: ours were made"
-    " on the slowest. Runs of pbt, unselected and random_search on LunarLander, Pendulum and Acrobot"
-    " are from before observations were scaled."
+    " are medians, those of unsolved runs included, from machines of different speed: ours are from"
+    " the slowest. Runs of pbt, unselected and random_search on LunarLander, Pendulum and Acrobot"
+    " were made before observations were scaled."
 )
 HEAD = (
     "environment",
