@@ -210,7 +210,7 @@ class EvolvableAgent(Agent):
         """
         states, actions, rewards, next_states, dones = self.native(*experiences)
         if self.observation_scale is not None:
-            self.observation_scale.see(states)
+            self.observation_scale.see(as_observations(states, self.observation_shape))
         if self.discrete:
             actions = as_integers(actions)
         else:

@@ -31,10 +31,10 @@ class ObservationScale:
         self._prepare()
 
     def see(self, observations: Any) -> None:
-        """Take into account a batch of observations [N, width]."""
+        """Take into account a batch of observations [N, width], an array or a tensor."""
         if self.settled:
             return
-        seen = np.minimum(np.abs(to_array(observations)).max(0), 1)
+        seen = np.minimum(np.abs(to_array(observations)).max(0, initial=0), 1)
         if (seen > self.largest).any():
             self.largest = np.fmax(self.largest, seen).astype(np.float32)
             self._prepare()

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from agilerl.algorithms.dqn import DQN
 from agilerl.algorithms.observation_scale import ObservationScale
-from agilerl.errors import CheckpointError
+from agilerl.errors import CheckpointError, EnvError
 from tests.algorithms.cases import CASES, assert_same, differing, tensors
 
 CASE = CASES["scaled DQN, MLP, kernel"]
@@ -133,6 +133,14 @@ def test_acting_changes_nothing_in_the_scale_and_learning_does() -> None:
     agent.learn(CASE.batch())
     largest = CASE.batch()[0].abs().amax(0)
     np.testing.assert_array_equal(agent.observation_scale.largest, largest.clamp(max=1).numpy())
+
+
+def test_observations_of_another_shape_are_refused_and_leave_the_scale_alone() -> None:
+    agent = CASE.agent()
+    states, *others = CASE.batch()
+    with pytest.raises(EnvError, match=r"expected observations of shape \(4,\), got \(3,\)"):
+        agent.learn([states[:, :3], *others])
+    assert not agent.observation_scale.largest.any()
 
 
 def test_a_clone_and_a_checkpoint_see_with_the_same_scale(tmp_path: Path) -> None:
