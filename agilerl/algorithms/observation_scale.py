@@ -62,7 +62,8 @@ class ObservationScale:
         largest = to_array(state["largest"]).astype(np.float32)
         if largest.shape != (width,):
             raise CheckpointError(
-                f"observation_scale: largest: expected {width} values, got {largest.shape}."
+                f"observation_scale: largest: expected {width} values, got {largest.shape};"
+                " load the state of an agent whose observations are as wide."
             )
         scale.largest = largest
         scale._prepare()
