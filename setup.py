@@ -1,5 +1,17 @@
-"""Build script for tools that still ask for one; everything is declared in ``pyproject.toml``."""
+"""What ``pyproject.toml`` can't declare: the compiled passes of small networks.
 
-from setuptools import setup
+Where there is no C compiler they are left out, and NumPy does the same.
+"""
 
-setup()
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "agilerl.networks._mlp",
+            ["agilerl/networks/_mlp.c"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+    ]
+)

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +40,29 @@ from agilerl.networks.build import check_net_config
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def learning(learn: Callable[[Any, Sequence[Any]], float]) -> Callable[[Any, Sequence[Any]], float]:
+    """Wrap an agent's ``learn``: its networks are looked at once for what was done to them.
+
+    Numbers that overflow are for ``descend`` to notice, and not for NumPy's warnings.  The batch
+    may consist of arrays as well.
+    """
+
+    @wraps(learn)
+    def wrapper(self: Any, experiences: Sequence[Any]) -> float:
+        networks = self.networks.values()
+        try:
+            for network in networks:
+                network.check()
+            with np.errstate(all="ignore"):
+                return learn(self, experiences)
+        finally:
+            for network in networks:
+                network.checked = False
+
+    wrapper.takes_arrays = True  # type: ignore[attr-defined]
+    return wrapper
 
 
 @dataclass(eq=False, repr=False)

@@ -12,7 +12,7 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.arrays import to_array
-from agilerl.algorithms.base import Array, EvolvableAgent
+from agilerl.algorithms.base import Array, EvolvableAgent, learning
 from agilerl.algorithms.settings import (
     Setting,
     device_setting,
@@ -187,7 +187,7 @@ class DDPG(EvolvableAgent):
             actions = np.where(np.isfinite(actions), actions, self._bounds[0][3])
         return actions
 
-    @np.errstate(all="ignore")
+    @learning
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step of the critics and, every ``policy_freq`` calls, of the actor.
 

@@ -11,7 +11,7 @@ import torch
 
 from agilerl.algorithms import losses
 from agilerl.algorithms.arrays import to_array
-from agilerl.algorithms.base import Array, EvolvableAgent
+from agilerl.algorithms.base import Array, EvolvableAgent, learning
 from agilerl.algorithms.settings import Setting, device_setting, flag, no_accelerator, setting
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.spaces import check_discrete_actions
@@ -79,14 +79,17 @@ class DQN(EvolvableAgent):
         """Return the loss [] of Q values [B, A] and its gradient with respect to them."""
         return losses.q_learning(values, actions, targets, self.huber)
 
-    @np.errstate(all="ignore")
+    @learning
     def learn(self, experiences: Sequence[Any]) -> float:
         """Make one step on the loss of a batch, move the target, and return the loss."""
         states, actions, rewards, next_states, dones = self.unpack(experiences)
         q = self.policy_network
         next_q = q.infer(next_states, target=True)
-        best = (q.infer(next_states) if self.double else next_q).argmax(1)
-        targets = losses.td_target(rewards, dones, losses.taken(next_q, best), self.gamma)
+        if self.double:
+            next_values = losses.taken(next_q, q.infer(next_states).argmax(1))
+        else:
+            next_values = losses.namespace(next_q).amax(next_q, 1)
+        targets = losses.td_target(rewards, dones, next_values, self.gamma)
         loss = self.descend(q, *self.loss(q.forward(states), actions, targets))
         q.soft_update(self.tau)
         self.learn_count += 1

@@ -52,6 +52,8 @@ class TrainedNetwork:
     #: the inputs and outputs of the last ``forward`` under autograd
     _graph: tuple[tuple[Tensor, ...], Tensor] | None = None
     _width = 0
+    #: whether the verbs may take for granted what ``check`` has looked for
+    checked = False
 
     def __init__(
         self, module: nn.Module, lr: float | None = None, target_of: str | None = ""
@@ -141,7 +143,7 @@ class TrainedNetwork:
 
     def sync(self) -> None:
         """Make the edits of the module since the last call on target and moments as well."""
-        if self._alone is not None and not self._alone.pending_edits:
+        if self.checked or (self._alone is not None and not self._alone.pending_edits):
             return
         edits = [
             (name, edit) for name, net in self._evolvables() for edit in net.pending_edits or ()
@@ -208,6 +210,8 @@ class TrainedNetwork:
 
     def _bound(self) -> MLPKernel | None:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
+        if self.checked:
+            return self._kernel
         if not mlp_kernel.enabled:
             return None
         if self._kernel is None or not self._kernel.net.holds():
@@ -218,6 +222,8 @@ class TrainedNetwork:
         return self._kernel
 
     def _bound_target(self) -> MLPKernel | None:
+        if self.checked:
+            return self._target_kernel
         if not mlp_kernel.enabled:
             return None
         if self._target_kernel is None or not self._target_kernel.net.holds():
@@ -234,6 +240,14 @@ class TrainedNetwork:
         """
         self.sync()
         return mlp_kernel.enabled and (self._kernel is not None or self._bound() is not None)
+
+    def check(self) -> None:
+        """Look for edits and exchanged memory; the verbs do not until ``checked`` is unset."""
+        self.sync()
+        kernel, _ = self._bound(), self._bound_target()
+        if kernel is not None:
+            kernel.check_optimizer()
+        self.checked = True
 
     # --------------------------------------------------------------------------------------- verbs
 
@@ -306,12 +320,14 @@ class TrainedNetwork:
         """
         kernel = self._kernel if self._graph is None else None
         if kernel is not None and kernel.adam is not None:
-            if not finite(kernel.adam.grad.numpy()):
+            if not finite(kernel.adam.gradient):
                 return False
             if max_grad_norm is not None:  # as clip_grad_norm_, at once for all parameters
                 norm = torch.linalg.vector_norm(kernel.adam.grad)
                 kernel.adam.grad.mul_((max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-            kernel.step()
+            if not self.checked:
+                kernel.check_optimizer()
+            kernel.adam.step()
             return True
         self._graph = None
         gradients = [p.grad for p in self._module.parameters() if p.grad is not None]

@@ -178,14 +178,18 @@ class ReplayBuffer:
         Raises:
             ConfigError: if there are fewer transitions than that.
         """
+        batch = [torch.from_numpy(values) for values in self.draw(batch_size)]
+        return tuple(batch if self.device.type == "cpu" else [x.to(self.device) for x in batch])
+
+    def draw(self, batch_size: int) -> list[Array]:
+        """Return what ``sample`` does as arrays."""
         if check_int("batch_size", batch_size) > len(self):
             raise ConfigError(
                 f"batch_size: {batch_size} transitions were asked for, the buffer holds"
                 f" {len(self)}; store more first, or enlarge memory_size ({self.memory_size})."
             )
         rows = self.rng.choice(len(self), batch_size, replace=False, shuffle=False)
-        batch = [torch.from_numpy(field.take(rows, axis=0)) for field in self._fields]
-        return tuple(batch if self.device.type == "cpu" else [x.to(self.device) for x in batch])
+        return [field.take(rows, axis=0) for field in self._fields]
 
     # ------------------------------------------------------------------------- shared experience
 

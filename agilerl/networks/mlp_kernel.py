@@ -8,118 +8,40 @@ truth.  Before each use the kernel checks that they still are: after a deep copy
 ``load_state_dict(assign=True)``, ``.to(...)`` or an edit they are not, and the kernel is bound
 anew, or steps aside for autograd.
 
-``enabled`` (or the environment variable ``AGILERL_MLP_KERNEL=0``) turns the kernel off.
+The passes themselves are compiled (``mlp_compiled``), or in NumPy (``mlp_arrays``) where they are
+not, or for other activations or float64.
+
+``enabled`` turns the kernel off, ``compiled`` the compiled passes; so does the environment variable
+``AGILERL_MLP_KERNEL``, which may be ``0`` or ``numpy``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from itertools import chain
 from operator import attrgetter, is_
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import nn
 
+from agilerl.networks import mlp_compiled
 from agilerl.networks.evolvable_mlp import EvolvableMLP
+from agilerl.networks.mlp_arrays import ArrayPass
+from agilerl.networks.mlp_compiled import CompiledPass
 
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Whether plain MLPs on the CPU use the kernel.
+#: Whether plain MLPs on the CPU use the kernel, and whether that uses compiled passes.
 enabled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "0"
+compiled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "numpy"
 
-_aten = torch.ops.aten
 TRAINED = attrgetter("requires_grad")
 #: Where the hooks of a parameter are kept, of each kind.
 TENSOR_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 DTYPES = (torch.float32, torch.float64)
-
-
-# -------------------------------------------------------------------------------------- activations
-
-
-class Activation(NamedTuple):
-    """An activation of arrays, in place where it can be; None is the identity.
-
-    Its gradient is a function of the gradient above it and of its output, or of its input where
-    ``keeps_input``.
-    """
-
-    value: Callable[[Array], Array] | None
-    gradient: Callable[[Array, Array], Array] | None
-    keeps_input: bool = False
-
-
-def by_torch(value: Any, gradient: Any, keeps_input: bool = False) -> Activation:
-    """Return an activation that torch computes, on the arrays' own memory."""
-    view = torch.from_numpy
-    return Activation(
-        lambda z: value(view(z)).numpy(),
-        lambda grad, kept: gradient(view(grad), view(kept)).numpy(),
-        keeps_input,
-    )
-
-
-class Relu:
-    """Rectifies in place: the larger of two arrays, as NumPy is slow where one is a number."""
-
-    def __init__(self) -> None:
-        self.zeros = np.zeros(0, np.float32)
-
-    def __call__(self, z: Array) -> Array:
-        """Return ``z``, its negative values set to 0."""
-        if self.zeros.size < z.size or self.zeros.dtype != z.dtype:
-            self.zeros = np.zeros(z.size, z.dtype)
-        rectified: Array = np.maximum(z, self.zeros[: z.size].reshape(z.shape), out=z)
-        return rectified
-
-
-def _relu_gradient(grad: Array, y: Array) -> Array:
-    gradient: Array = grad * (y > 0)
-    return gradient
-
-
-def _softsign_gradient(grad: Tensor, z: Tensor) -> Tensor:
-    return grad / (z.abs() + 1).square()
-
-
-def prelu(slope: Tensor) -> Activation:
-    """Return PReLU with its parameter [1]; the kernel sees to the parameter's gradient."""
-    return by_torch(
-        lambda z: torch.prelu(z, slope),
-        lambda grad, z: _aten._prelu_kernel_backward(grad, z, slope)[0],
-        keeps_input=True,
-    )
-
-
-KERNEL_ACTIVATIONS: dict[str | None, Activation] = {
-    None: Activation(None, None),
-    "linear": Activation(None, None),
-    "relu": Activation(Relu(), _relu_gradient),
-    "tanh": by_torch(torch.tanh_, _aten.tanh_backward),
-    "sigmoid": by_torch(torch.sigmoid_, _aten.sigmoid_backward),
-    "elu": by_torch(
-        nn.functional.elu_,
-        lambda grad, y: _aten.elu_backward(grad, 1.0, 1.0, 1.0, True, y),
-    ),
-    "lrelu": by_torch(
-        lambda z: nn.functional.leaky_relu_(z, 0.01),
-        lambda grad, y: _aten.leaky_relu_backward(grad, y, 0.01, True),
-    ),
-    "gelu": by_torch(nn.functional.gelu, _aten.gelu_backward, keeps_input=True),
-    "softplus": by_torch(
-        nn.functional.softplus,
-        lambda grad, z: _aten.softplus_backward(grad, z, 1.0, 20.0),
-        keeps_input=True,
-    ),
-    "softsign": by_torch(nn.functional.softsign, _softsign_gradient, keeps_input=True),
-}
-
-
-# ----------------------------------------------------------------------------------- shared memory
 
 
 def hooks_of(module: nn.Module, direction: str = "forward") -> list[dict[int, Any]]:
@@ -197,6 +119,7 @@ class FlatAdam:
         self.first_step = self.steps[0]
         self.counts = self.steps.numpy()
         self.grads = net.split(self.grad)
+        self.gradient = self.grad.numpy()
         self.bind()
 
     def bind(self) -> None:
@@ -248,22 +171,6 @@ class FlatAdam:
         )
 
 
-class Layer(NamedTuple):
-    """A linear layer and what follows it, as arrays in the flat memory.
-
-    The gradients are None where the network is not trained; ``slope`` is PReLU's parameter.
-    """
-
-    weight: Array
-    weight_t: Array
-    bias: Array
-    activation: Activation
-    weight_grad: Array | None
-    bias_grad: Array | None
-    slope: Tensor | None
-    slope_grad: Tensor | None
-
-
 class MLPKernel:
     """Forward, backward and optimiser step of one plain MLP, in the memory of its modules."""
 
@@ -271,31 +178,16 @@ class MLPKernel:
         self.net = FlatModule(module)
         self.dtype = self.net.flat.numpy().dtype
         self.adam = None if optimizer is None else FlatAdam(optimizer, self.net)
-        names = [name for name, _ in module.layers.named_parameters()]
-        views = dict(zip(names, self.net.views, strict=True))
-        grads = dict(zip(names, self.adam.grads, strict=True)) if self.adam else {}
-        arrays = {name: view.numpy() for name, view in views.items()}
-        array_grads = {name: view.numpy() for name, view in grads.items()}
-        depth = len(module.spec.hidden_size)
-        self.layers: list[Layer] = []
-        for i in range(depth + 1):
-            linear, slope = f"linear_{i}" if i < depth else "output", f"act_{i}.weight"
-            name = module.spec.activation if i < depth else module.spec.output_activation
-            self.layers.append(
-                Layer(
-                    weight=arrays[f"{linear}.weight"],
-                    weight_t=arrays[f"{linear}.weight"].T,
-                    bias=arrays[f"{linear}.bias"],
-                    activation=prelu(views[slope]) if slope in views else KERNEL_ACTIVATIONS[name],
-                    weight_grad=array_grads.get(f"{linear}.weight"),
-                    bias_grad=array_grads.get(f"{linear}.bias"),
-                    slope=views.get(slope),
-                    slope_grad=grads.get(slope),
-                )
-            )
-        #: what the last forward pass kept for the backward pass: inputs and z or y of each layer
-        self.kept: list[tuple[Array, Array]] = []
-        self.ones = np.ones(0, self.dtype)
+        spec, flat = module.spec, self.net.flat.numpy()
+        self.passes: CompiledPass | ArrayPass
+        if compiled and mlp_compiled.serves(spec, flat):
+            gradients = None if self.adam is None else self.adam.gradient
+            self.passes = CompiledPass(spec, flat, gradients)
+        else:
+            names = [name for name, _ in module.layers.named_parameters()]
+            grads = None if self.adam is None else dict(zip(names, self.adam.grads, strict=True))
+            views = dict(zip(names, self.net.views, strict=True))
+            self.passes = ArrayPass(spec, views, grads)
 
     @staticmethod
     def serves(module: nn.Module | None, trained: bool) -> TypeGuard[EvolvableMLP]:
@@ -313,56 +205,20 @@ class MLPKernel:
 
     def forward(self, x: Array, keep: bool = False) -> Array:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
-        kept = []
-        for layer in self.layers:
-            value, _, keeps_input = layer.activation
-            inputs = x
-            z = x = np.dot(inputs, layer.weight_t)
-            np.add(z, layer.bias, out=z)
-            if value is not None:
-                x = value(z)
-            kept.append((inputs, z if keeps_input else x))
-        if keep:
-            self.kept = kept
-        return x
-
-    def _through_activation(self, i: int, grad: Array, parameters: bool) -> Array:
-        """Return the gradient in front of the activation of layer ``i``."""
-        layer, memory = self.layers[i], self.kept[i][1]
-        if parameters and layer.slope_grad is not None:
-            _, slope = _aten._prelu_kernel_backward(
-                torch.from_numpy(grad), torch.from_numpy(memory), layer.slope
-            )
-            torch.sum(slope, (0, 1), out=layer.slope_grad[0])
-        gradient = layer.activation.gradient
-        return grad if gradient is None else gradient(grad, memory)
+        return self.passes.forward(x, keep)
 
     def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
         assert self.adam is not None
-        if len(self.ones) != len(grad):
-            self.ones = np.ones(len(grad), self.dtype)
-        for i in reversed(range(len(self.layers))):
-            layer = self.layers[i]
-            grad = self._through_activation(i, grad, True)
-            np.dot(grad.T, self.kept[i][0], out=layer.weight_grad)
-            np.dot(self.ones, grad, out=layer.bias_grad)  # a sum over the batch
-            if i:
-                grad = np.dot(grad, layer.weight)
+        self.passes.backward(grad)
         for parameter, view in zip(self.net.params, self.adam.grads, strict=True):
             parameter.grad = view  # where others look for it, to clip it say
 
-    def step(self) -> None:
-        """Make one step of Adam with the gradients that ``backward`` wrote."""
-        assert self.adam is not None
-        if not self.adam.holds():  # the optimiser's state was replaced from outside: take it over
-            self.adam.bind()
-        self.adam.step()
-
     def input_gradient(self, grad: Array, columns: int) -> Array:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""
-        for i in reversed(range(len(self.layers))):
-            grad = self._through_activation(i, grad, False)
-            weight = self.layers[i].weight if i else self.layers[0].weight[:, :columns]
-            grad = np.dot(grad, weight)
-        return grad
+        return self.passes.input_gradient(grad, columns)
+
+    def check_optimizer(self) -> None:
+        """Take over the optimiser's state where it was replaced from outside."""
+        if self.adam is not None and not self.adam.holds():
+            self.adam.bind()

@@ -18,6 +18,7 @@ import torch
 from agilerl import __version__
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lifeline import beat, beat_into
+from agilerl.networks import mlp_compiled
 from agilerl.threads import cores
 from agilerl.training.crew import Crew, LostError, RemoteWorker
 from agilerl.training.pickling import Failure, dumps, loads
@@ -226,7 +227,12 @@ class RayWorker:
 def versions() -> dict[str, str]:
     """Return the versions of what computes."""
     python = ".".join(map(str, sys.version_info[:2]))
-    return {"python": python, "torch": str(torch.__version__), "agilerl": __version__}
+    return {
+        "python": python,
+        "torch": str(torch.__version__),
+        "agilerl": __version__,
+        "MLP passes": "compiled" if mlp_compiled.AVAILABLE else "in NumPy",
+    }
 
 
 def loaded_ray() -> Any:

@@ -167,6 +167,13 @@ def mean_and_error(returns: Array) -> tuple[float, float]:
     return float(returns.mean()), float(returns.std(ddof=1) / np.sqrt(len(returns)))
 
 
+def drawing(agent: Any, memory: Any) -> Callable[[int], Any]:
+    """Return what draws a batch for an agent: arrays, where nobody has to be given tensors."""
+    own = type(memory) is ReplayBuffer and getattr(agent.learn, "takes_arrays", False)
+    draw: Callable[[int], Any] = memory.draw if own else memory.sample
+    return draw
+
+
 @dataclass
 class OnlineTask(EnvironmentTask):
     """An episode is ``max_steps`` vector steps from a reset.
@@ -204,7 +211,7 @@ class OnlineTask(EnvironmentTask):
         running = np.zeros(stream.num_envs)
         finished: list[float] = []
         # the stream has checked what a buffer of the user's own checks, or not, for itself
-        plain = type(memory) is ReplayBuffer
+        plain, draw = type(memory) is ReplayBuffer, drawing(agent, memory)
         store = memory.append if plain else lambda fields: memory.save2memoryVectEnvs(*fields)
         counts = np.zeros(self.max_steps, int)
         first = streams.number * self.max_steps  # learn_step counts through all episodes
@@ -213,7 +220,7 @@ class OnlineTask(EnvironmentTask):
             enough = max(agent.batch_size, self.learning_starts)
             if (first + step_index + 1) % agent.learn_step == 0 and len(memory) >= enough:
                 for _ in range(self.gradient_steps):
-                    agent.learn(memory.sample(agent.batch_size))
+                    agent.learn(draw(agent.batch_size))
             step = stream.finish()
             state = stream.state
             fields = step.transitions
@@ -235,7 +242,8 @@ class OfflineTask(EnvironmentTask):
 
     def train_episode(self, agent: Any, memory: Any, streams: Streams) -> EpisodeResult:
         """Train ``agent``; no environment step is taken."""
+        draw = drawing(agent, memory)
         for _ in range(self.max_steps):
-            agent.learn(memory.sample(agent.batch_size))
+            agent.learn(draw(agent.batch_size))
             beat()
         return EpisodeResult(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import runpy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -198,11 +197,3 @@ def test_every_width_and_batch_size_gives_autograds_gradient(
         found.append([trained.optimizer.state[p]["exp_avg"].clone() for p in net.parameters()])
     for value, right in zip(*found, strict=True):
         assert relative_error(value, right) < PRECISION
-
-
-@pytest.mark.parametrize(("value", "on"), [("0", False), ("1", True)])
-def test_the_environment_variable_turns_the_kernel_off(
-    value: str, on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AGILERL_MLP_KERNEL", value)
-    assert runpy.run_path(mlp_kernel.__file__)["enabled"] is on
