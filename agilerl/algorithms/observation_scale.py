@@ -34,8 +34,9 @@ class ObservationScale:
         """Take into account a batch of observations [N, width], an array or a tensor."""
         if self.settled:
             return
-        seen = np.minimum(np.abs(to_array(observations)).max(0, initial=0), 1)
-        if (seen > self.largest).any():
+        magnitudes = np.abs(to_array(observations))
+        if (magnitudes > self._known).any():
+            seen = np.minimum(magnitudes.max(0, initial=0), 1)
             self.largest = np.fmax(self.largest, seen).astype(np.float32)
             self._prepare()
 
@@ -75,3 +76,5 @@ class ObservationScale:
         self._factor = (1 / divisor).astype(np.float32)
         self.identity = not small.any()
         self.settled = not (self.largest < 1).any()
+        #: what is no news: anything of an entry that has reached 1
+        self._known = np.where(self.largest < 1, self.largest, np.inf).astype(np.float32)

@@ -17,6 +17,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Whether there are compiled passes.
 AVAILABLE = Pass is not None
+#: What passes are made by; numbers differ in the last digits.
+KIND = "compiled" if AVAILABLE else "in NumPy"
 
 #: The numbers by which ``_mlp.c`` knows the activations of hidden layers, and of the output.
 HIDDEN: dict[str | None, int] = {None: 0, "linear": 0, "relu": 1}

@@ -32,6 +32,7 @@ from agilerl import __version__
 from agilerl.algorithms import AGENTS
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import AgileRLError, CheckpointError, ConfigError
+from agilerl.networks import mlp_compiled
 from agilerl.training.run import Generation, RunObserver
 from agilerl.training.run_state import RunState
 
@@ -387,7 +388,12 @@ def restore(
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes."""
-    return {"agilerl": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    return {
+        "agilerl": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "MLP passes": mlp_compiled.KIND,
+    }
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

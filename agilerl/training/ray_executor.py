@@ -231,7 +231,7 @@ def versions() -> dict[str, str]:
         "python": python,
         "torch": str(torch.__version__),
         "agilerl": __version__,
-        "MLP passes": "compiled" if mlp_compiled.AVAILABLE else "in NumPy",
+        "MLP passes": mlp_compiled.KIND,
     }
 
 
