@@ -19,6 +19,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
+from agilerl.networks import mlp_compiled
 from agilerl.training import checkpoints, train_offline
 from agilerl.training.checkpoints import CheckpointStore, load_population
 from agilerl.training.run import Generation
@@ -189,6 +190,15 @@ def test_other_settings_are_refused_by_name(
 def test_no_seed_takes_the_recorded_one(tmp_path: Path, whole: Callable[[str], str]) -> None:
     start("DQN", tmp_path / "x", n_episodes=3)
     assert digest(start("DQN", tmp_path / "x", resume=True, seed=None)) == whole("DQN")
+
+
+def test_other_versions_or_passes_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("DQN", tmp_path / "x", n_episodes=4)
+    monkeypatch.setattr(mlp_compiled, "KIND", "by hand")
+    with pytest.warns(UserWarning, match="other numbers: MLP passes was '.*', is 'by hand'"):
+        start("DQN", tmp_path / "x", n_episodes=4, resume=True)
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:
