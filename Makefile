@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-slow check format format-check lint types docs clean
 .DEFAULT_GOAL := check
 
-$(INSTALLED): requirements.txt pyproject.toml setup.py
+$(INSTALLED): requirements.txt pyproject.toml setup.py agilerl/networks/_mlp.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "installing into $(VENV): torch and what the demo and the tests need, once, 2 to 5 minutes" >&2

@@ -3,6 +3,8 @@
 Where there is no C compiler they are left out, and NumPy does the same.
 """
 
+import os
+
 from setuptools import Extension, setup
 
 setup(
@@ -11,6 +13,7 @@ setup(
             "agilerl.networks._mlp",
             ["agilerl/networks/_mlp.c"],
             extra_compile_args=["-O3"],
+            libraries=[] if os.name == "nt" else ["m"],
             optional=True,
         )
     ]

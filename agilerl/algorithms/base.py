@@ -45,8 +45,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def learning(learn: Callable[[Any, Sequence[Any]], float]) -> Callable[[Any, Sequence[Any]], float]:
     """Wrap an agent's ``learn``: its networks are looked at once for what was done to them.
 
-    Numbers that overflow are for ``descend`` to notice, and not for NumPy's warnings.  The batch
-    may consist of arrays as well.
+    Numbers that overflow are for ``descend`` to notice, and not for NumPy's warnings.
     """
 
     @wraps(learn)
@@ -59,9 +58,8 @@ def learning(learn: Callable[[Any, Sequence[Any]], float]) -> Callable[[Any, Seq
                 return learn(self, experiences)
         finally:
             for network in networks:
-                network.checked = False
+                network.uncheck()
 
-    wrapper.takes_arrays = True  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -29,6 +29,15 @@ from agilerl.networks.mlp_kernel import MLPKernel
 Tensor = torch.Tensor
 
 
+#: What belongs to a network's memory, and to the call that is being made.
+UNBOUND: dict[str, Any] = {
+    "_kernel": None,
+    "_target_kernel": None,
+    "_graph": None,
+    "_checked": False,
+}
+
+
 class TrainedNetwork:
     """What an agent owns: a module, a Polyak copy of it (or of a part), and an Adam optimiser.
 
@@ -38,8 +47,8 @@ class TrainedNetwork:
 
     An algorithm's ``learn`` is one implementation over the verbs ``forward``, ``backward`` (or
     ``input_gradient``), ``step`` and ``soft_update``.  Plain MLPs on the CPU run them on the
-    kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same.  The
-    verbs take NumPy arrays or tensors, and give back the kind that they were given.
+    kernel of ``networks.mlp_kernel``, everything else on autograd; the numbers are the same to
+    rounding.  The verbs take NumPy arrays or tensors, and give back the kind that they were given.
 
     Args:
         module: the network; it may be a composite of evolvable ones.
@@ -53,7 +62,7 @@ class TrainedNetwork:
     _graph: tuple[tuple[Tensor, ...], Tensor] | None = None
     _width = 0
     #: whether the verbs may take for granted what ``check`` has looked for
-    checked = False
+    _checked = False
 
     def __init__(
         self, module: nn.Module, lr: float | None = None, target_of: str | None = ""
@@ -78,18 +87,20 @@ class TrainedNetwork:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process's memory; copies bind their own."""
         self.sync()
-        return {**self.__dict__, "_kernel": None, "_target_kernel": None, "_graph": None}
+        return {**self.__dict__, **UNBOUND}
 
     # --------------------------------------------------------------------------------------- parts
 
     @property
     def module(self) -> nn.Module:
         """The network itself."""
+        self._checked = False
         return self._module
 
     @property
     def target(self) -> nn.Module:
         """The Polyak copy; it raises ``AttributeError`` where there is none."""
+        self._checked = False
         self.sync()
         if self._target is None:
             raise AttributeError("this network has no target copy")
@@ -98,6 +109,7 @@ class TrainedNetwork:
     @property
     def optimizer(self) -> torch.optim.Adam:
         """The optimiser; it raises ``AttributeError`` on a frozen network."""
+        self._checked = False
         self.sync()
         if self._optimizer is None:
             raise AttributeError("this network is frozen: it has no optimiser")
@@ -143,7 +155,7 @@ class TrainedNetwork:
 
     def sync(self) -> None:
         """Make the edits of the module since the last call on target and moments as well."""
-        if self.checked or (self._alone is not None and not self._alone.pending_edits):
+        if self._checked or (self._alone is not None and not self._alone.pending_edits):
             return
         edits = [
             (name, edit) for name, net in self._evolvables() for edit in net.pending_edits or ()
@@ -210,9 +222,10 @@ class TrainedNetwork:
 
     def _bound(self) -> MLPKernel | None:
         """Return the kernel, bound to the module's present memory; None where autograd serves."""
-        if self.checked:
+        if self._checked:
             return self._kernel
         if not mlp_kernel.enabled:
+            self._kernel = None
             return None
         if self._kernel is None or not self._kernel.net.holds():
             self._kernel = None
@@ -222,9 +235,10 @@ class TrainedNetwork:
         return self._kernel
 
     def _bound_target(self) -> MLPKernel | None:
-        if self.checked:
+        if self._checked:
             return self._target_kernel
         if not mlp_kernel.enabled:
+            self._target_kernel = None
             return None
         if self._target_kernel is None or not self._target_kernel.net.holds():
             self._target_kernel = None
@@ -242,12 +256,20 @@ class TrainedNetwork:
         return mlp_kernel.enabled and (self._kernel is not None or self._bound() is not None)
 
     def check(self) -> None:
-        """Look for edits and exchanged memory; the verbs do not until ``checked`` is unset."""
+        """Look for edits and exchanged memory; the verbs do not until ``uncheck``.
+
+        They do, too, once somebody has asked for the module, the target or the optimiser.
+        """
+        self._checked = False
         self.sync()
         kernel, _ = self._bound(), self._bound_target()
         if kernel is not None:
             kernel.check_optimizer()
-        self.checked = True
+        self._checked = True
+
+    def uncheck(self) -> None:
+        """Let each verb look again."""
+        self._checked = False
 
     # --------------------------------------------------------------------------------------- verbs
 
@@ -325,7 +347,7 @@ class TrainedNetwork:
             if max_grad_norm is not None:  # as clip_grad_norm_, at once for all parameters
                 norm = torch.linalg.vector_norm(kernel.adam.grad)
                 kernel.adam.grad.mul_((max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-            if not self.checked:
+            if not self._checked:
                 kernel.check_optimizer()
             kernel.adam.step()
             return True

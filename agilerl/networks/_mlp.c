@@ -18,6 +18,8 @@
 #define HALF 8
 #define BLOCK 6
 #define THIN 4 /* batches of so few rows are not worth packing the weights for */
+#define SLICE 256 /* rows that a pass of which nothing is kept does at once */
+#define WIDEST (1 << 24)
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -166,6 +168,7 @@ INLINE void thin_layer(const float *x, const float *weight, Py_ssize_t rows, Py_
 
 /* ------------------------------------------------------------------------------------- passes */
 
+/* An MLP; its Python type has the methods at the end of this file. */
 typedef struct {
     PyObject_HEAD
     int depth;              /* layers */
@@ -292,19 +295,40 @@ static void (*run_backward)(Pass *, const float *, float *, Py_ssize_t);
 
 /* ---------------------------------------------------------------------------- the Python type */
 
-static int as_floats(PyObject *object, Py_buffer *view, int flags, Py_ssize_t size, const char *name)
+/* Look at the memory of an array [rows, columns] of float32; -1 stands for any number. */
+static int as_floats(PyObject *object, Py_buffer *view, int flags, Py_ssize_t rows,
+                     Py_ssize_t columns, const char *name)
 {
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
         return -1;
-    if (view->itemsize == 4 && strcmp(view->format, "f") == 0 && (size < 0 || view->len == 4 * size))
+    if (strcmp(view->format, "f"))
+        PyErr_Format(PyExc_ValueError, "%s: expected float32, got format %s", name, view->format);
+    else if (view->ndim != 2)
+        PyErr_Format(PyExc_ValueError, "%s: expected two axes, got %d", name, view->ndim);
+    else if ((rows >= 0 && view->shape[0] != rows) || (columns >= 0 && view->shape[1] != columns))
+        PyErr_Format(PyExc_ValueError, "%s: expected shape [%zd, %zd], got [%zd, %zd]", name, rows,
+                     columns, view->shape[0], view->shape[1]);
+    else
         return 0;
-    PyErr_Format(PyExc_ValueError, "%s: expected %zd float32, got %zd bytes of format %s", name,
-                 size, view->len, view->format);
     PyBuffer_Release(view);
     return -1;
 }
 
-/* Have memory for so many rows, or one; what was kept stays. */
+/* Look at a vector of float32. */
+static int as_vector(PyObject *object, Py_buffer *view, int flags, Py_ssize_t size,
+                     const char *name)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
+        return -1;
+    if (strcmp(view->format, "f") == 0 && view->len == 4 * size)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: expected %zd values of float32, got %zd bytes", name, size,
+                 view->len);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+/* Have memory for so many rows, or one; what was kept stays, unless there is none for more. */
 static int reserve(Pass *self, Py_ssize_t rows, int keep)
 {
     rows += rows == 0;
@@ -334,7 +358,7 @@ static int reserve(Pass *self, Py_ssize_t rows, int keep)
 static int pass_init(Pass *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
     PyObject *sizes, *after, *parameters, *gradients;
-    if (self->depth || !PyArg_ParseTuple(args, "O!O!OO", &PyTuple_Type, &sizes, &PyTuple_Type,
+    if (self->sizes || !PyArg_ParseTuple(args, "O!O!OO", &PyTuple_Type, &sizes, &PyTuple_Type,
                                          &after, &parameters, &gradients))
         return PyErr_Occurred() ? -1 : (PyErr_SetString(PyExc_RuntimeError, "made already"), -1);
     Py_ssize_t depth = PyTuple_GET_SIZE(after), count = 0;
@@ -351,7 +375,7 @@ static int pass_init(Pass *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
         long code = i < depth ? PyLong_AsLong(PyTuple_GET_ITEM(after, i)) : LINEAR;
         if (PyErr_Occurred())
             return -1;
-        if (self->sizes[i] < 1 || code < 0 || code >= ACTIVATIONS ||
+        if (self->sizes[i] < 1 || self->sizes[i] > WIDEST || code < 0 || code >= ACTIVATIONS ||
             (code == TANH && i + 1 < depth)) {
             PyErr_SetString(PyExc_ValueError, "a size or an activation that can't be");
             return -1;
@@ -361,10 +385,10 @@ static int pass_init(Pass *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
         if (i)
             count += self->sizes[i] * (self->sizes[i - 1] + 1);
     }
-    if (as_floats(parameters, &self->parameters, PyBUF_SIMPLE, count, "parameters"))
+    if (as_vector(parameters, &self->parameters, PyBUF_SIMPLE, count, "parameters"))
         return -1;
     if (gradients != Py_None &&
-        as_floats(gradients, &self->gradients, PyBUF_WRITABLE, count, "gradients"))
+        as_vector(gradients, &self->gradients, PyBUF_WRITABLE, count, "gradients"))
         return -1;
     self->depth = (int)depth;
     return 0;
@@ -387,31 +411,30 @@ static void pass_dealloc(Pass *self)
 
 static PyObject *pass_forward(Pass *self, PyObject *const *args, Py_ssize_t count)
 {
-    Py_buffer x, out;
+    Py_buffer x, out, old;
     if (count != 3 || !self->depth)
         return PyErr_SetString(PyExc_TypeError, "forward(x, out, keep) of a Pass that was made"), NULL;
     int keep = PyObject_IsTrue(args[2]);
-    if (keep < 0 || as_floats(args[0], &x, PyBUF_SIMPLE, -1, "x"))
+    Py_ssize_t in = self->sizes[0], width = self->sizes[self->depth];
+    if (keep < 0 || as_floats(args[0], &x, PyBUF_SIMPLE, -1, in, "x"))
         return NULL;
-    Py_ssize_t rows = x.len / 4 / self->sizes[0];
-    if (x.len != rows * 4 * self->sizes[0]) {
-        PyBuffer_Release(&x);
-        return PyErr_Format(PyExc_ValueError, "x: expected rows of %zd", self->sizes[0]);
-    }
-    if (as_floats(args[1], &out, PyBUF_WRITABLE, rows * self->sizes[self->depth], "out")) {
+    Py_ssize_t rows = x.shape[0], slice = keep || rows < SLICE ? rows : SLICE;
+    if (as_floats(args[1], &out, PyBUF_WRITABLE, rows, width, "out")) {
         PyBuffer_Release(&x);
         return NULL;
     }
-    int failed = reserve(self, rows, keep);
-    if (!failed)
-        run_forward(self, x.buf, rows, out.buf, keep);
+    int failed = reserve(self, slice, keep);
+    for (Py_ssize_t i = 0; i < rows && !failed; i += slice)
+        run_forward(self, (const float *)x.buf + i * in, rows - i < slice ? rows - i : slice,
+                    (float *)out.buf + i * width, keep);
     PyBuffer_Release(&out);
-    if (keep && !failed) {
-        PyBuffer_Release(&self->inputs);
+    if (keep && !failed) { /* what is released may run code of anybody, so that it goes last */
+        old = self->inputs;
         self->inputs = x;
         self->rows = rows;
-    } else
-        PyBuffer_Release(&x);
+        x = old;
+    }
+    PyBuffer_Release(&x);
     if (failed)
         return NULL;
     Py_RETURN_NONE;
@@ -422,7 +445,9 @@ static PyObject *pass_backward(Pass *self, PyObject *const *args, Py_ssize_t cou
     Py_buffer above;
     if (count != 1 || !self->gradients.buf)
         return PyErr_SetString(PyExc_TypeError, "backward(grad) of a Pass with gradients"), NULL;
-    if (as_floats(args[0], &above, PyBUF_SIMPLE, self->rows * self->sizes[self->depth], "grad"))
+    if (!self->kept_room || !self->room)
+        return PyErr_SetString(PyExc_ValueError, "no pass was kept"), NULL;
+    if (as_floats(args[0], &above, PyBUF_SIMPLE, self->rows, self->sizes[self->depth], "grad"))
         return NULL;
     run_backward(self, above.buf, NULL, 0);
     PyBuffer_Release(&above);
@@ -434,16 +459,17 @@ static PyObject *pass_input_gradient(Pass *self, PyObject *const *args, Py_ssize
     Py_buffer above, out;
     if (count != 2 || !self->depth)
         return PyErr_SetString(PyExc_TypeError, "input_gradient(grad, out)"), NULL;
-    if (as_floats(args[0], &above, PyBUF_SIMPLE, self->rows * self->sizes[self->depth], "grad"))
+    if (!self->kept_room || !self->room)
+        return PyErr_SetString(PyExc_ValueError, "no pass was kept"), NULL;
+    if (as_floats(args[0], &above, PyBUF_SIMPLE, self->rows, self->sizes[self->depth], "grad"))
         return NULL;
-    if (as_floats(args[1], &out, PyBUF_WRITABLE, -1, "out")) {
+    if (as_floats(args[1], &out, PyBUF_WRITABLE, self->rows, -1, "out")) {
         PyBuffer_Release(&above);
         return NULL;
     }
-    Py_ssize_t columns = self->rows ? out.len / 4 / self->rows : 0;
-    int fits = columns <= self->sizes[0] && out.len == columns * self->rows * 4;
-    if (fits && columns)
-        run_backward(self, above.buf, out.buf, columns);
+    int fits = out.shape[1] >= 1 && out.shape[1] <= self->sizes[0];
+    if (fits)
+        run_backward(self, above.buf, out.buf, out.shape[1]);
     PyBuffer_Release(&above);
     PyBuffer_Release(&out);
     if (!fits)
@@ -453,7 +479,8 @@ static PyObject *pass_input_gradient(Pass *self, PyObject *const *args, Py_ssize
 
 static PyMethodDef pass_methods[] = {
     {"forward", (PyCFunction)(void (*)(void))pass_forward, METH_FASTCALL,
-     "forward(x, out, keep): write the outputs for x; keep what a backward pass needs."},
+     "forward(x, out, keep): write the outputs for x; keep what a backward pass needs.\n\n"
+     "x and out must not overlap."},
     {"backward", (PyCFunction)(void (*)(void))pass_backward, METH_FASTCALL,
      "backward(grad): write the gradients, from that of the outputs of the pass that was kept."},
     {"input_gradient", (PyCFunction)(void (*)(void))pass_input_gradient, METH_FASTCALL,
@@ -490,7 +517,8 @@ PyMODINIT_FUNC PyInit__mlp(void)
     run_forward = recent ? forward_recent : forward_any;
     run_backward = recent ? backward_recent : backward_any;
     PyObject *made = PyModule_Create(&module), *type = PyType_FromSpec(&pass_spec);
-    if (!made || !type || PyModule_AddObjectRef(made, "Pass", type)) {
+    if (!made || !type || PyModule_AddObjectRef(made, "Pass", type) ||
+        PyModule_AddIntConstant(made, "RECENT", recent)) {
         Py_XDECREF(made);
         made = NULL;
     }

@@ -9,20 +9,21 @@ import numpy as np
 from agilerl.networks.evolvable_mlp import MLPSpec
 
 try:
-    from agilerl.networks._mlp import Pass
+    from agilerl.networks._mlp import RECENT, Pass
 except ImportError:  # there was no C compiler where the package was installed
-    Pass = None  # type: ignore[assignment, misc]
+    AVAILABLE = False
+else:
+    AVAILABLE = True
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Whether there are compiled passes.
-AVAILABLE = Pass is not None
-#: What passes are made by; numbers differ in the last digits.
-KIND = "compiled" if AVAILABLE else "in NumPy"
-
+#: What passes are made by, if they are compiled; numbers differ in the last digits.
+KIND = ("compiled, AVX2" if RECENT else "compiled") if AVAILABLE else "in NumPy"
 #: The numbers by which ``_mlp.c`` knows the activations of hidden layers, and of the output.
 HIDDEN: dict[str | None, int] = {None: 0, "linear": 0, "relu": 1}
 OUTPUT: dict[str | None, int] = {**HIDDEN, "tanh": 2}
+#: Larger networks are as fast in NumPy, which can use several threads.
+MOST_PARAMETERS = 2**18
 
 
 def serves(spec: MLPSpec, parameters: Array) -> bool:
@@ -30,9 +31,16 @@ def serves(spec: MLPSpec, parameters: Array) -> bool:
     return (
         AVAILABLE
         and parameters.dtype == np.float32
+        and parameters.size <= MOST_PARAMETERS
         and spec.activation in HIDDEN
         and spec.output_activation in OUTPUT
     )
+
+
+def floats(x: Array) -> Array:
+    """Return an array of float32 as C reads it; it is copied only where it is another."""
+    plain = x.dtype == np.float32 and x.flags.carray
+    return x if plain else np.array(x, np.float32, order="C")
 
 
 class CompiledPass:
@@ -53,15 +61,15 @@ class CompiledPass:
     def forward(self, x: Array, keep: bool = False) -> Array:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
         out = np.empty((len(x), self.sizes[-1]), np.float32)
-        self._pass.forward(np.ascontiguousarray(x), out, keep)
+        self._pass.forward(floats(x), out, keep)
         return out
 
     def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
-        self._pass.backward(np.ascontiguousarray(grad))
+        self._pass.backward(floats(grad))
 
     def input_gradient(self, grad: Array, columns: int) -> Array:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""
         out = np.empty((len(grad), columns), np.float32)
-        self._pass.input_gradient(np.ascontiguousarray(grad), out)
+        self._pass.input_gradient(floats(grad), out)
         return out

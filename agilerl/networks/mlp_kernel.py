@@ -4,9 +4,9 @@ For networks of this size the bookkeeping of autograd, and of each torch operati
 the arithmetic.  The kernel lays all parameters of a network into one flat vector, its target's
 into another, and Adam's moments into two more.  The torch modules and the optimiser keep their
 per-layer tensors as *views* of that memory, and NumPy's arrays are views of it too, so there is one
-truth.  Before each use the kernel checks that they still are: after a deep copy,
-``load_state_dict(assign=True)``, ``.to(...)`` or an edit they are not, and the kernel is bound
-anew, or steps aside for autograd.
+truth.  Before each learn call, and each use outside of one, it is checked that they still are:
+after a deep copy, ``load_state_dict(assign=True)``, ``.to(...)`` or an edit they are not, and the
+kernel is bound anew, or steps aside for autograd.
 
 The passes themselves are compiled (``mlp_compiled``), or in NumPy (``mlp_arrays``) where they are
 not, or for other activations or float64.
@@ -42,6 +42,13 @@ TRAINED = attrgetter("requires_grad")
 #: Where the hooks of a parameter are kept, of each kind.
 TENSOR_HOOKS = attrgetter("_backward_hooks"), attrgetter("_post_accumulate_grad_hooks")
 DTYPES = (torch.float32, torch.float64)
+
+
+def kind() -> str:
+    """Return what makes the passes of plain MLPs here, in words: numbers differ with it."""
+    if not enabled:
+        return "by autograd"
+    return mlp_compiled.KIND if compiled else "in NumPy"
 
 
 def hooks_of(module: nn.Module, direction: str = "forward") -> list[dict[int, Any]]:

@@ -32,7 +32,7 @@ from agilerl import __version__
 from agilerl.algorithms import AGENTS
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import AgileRLError, CheckpointError, ConfigError
-from agilerl.networks import mlp_compiled
+from agilerl.networks import mlp_kernel
 from agilerl.training.run import Generation, RunObserver
 from agilerl.training.run_state import RunState
 
@@ -392,7 +392,7 @@ def versions() -> dict[str, str]:
         "agilerl": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "MLP passes": mlp_compiled.KIND,
+        "MLP passes": mlp_kernel.kind(),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 from agilerl import __version__
 from agilerl.errors import ConfigError, check_float, check_int
 from agilerl.lifeline import beat, beat_into
-from agilerl.networks import mlp_compiled
+from agilerl.networks import mlp_kernel
 from agilerl.threads import cores
 from agilerl.training.crew import Crew, LostError, RemoteWorker
 from agilerl.training.pickling import Failure, dumps, loads
@@ -231,7 +231,7 @@ def versions() -> dict[str, str]:
         "python": python,
         "torch": str(torch.__version__),
         "agilerl": __version__,
-        "MLP passes": mlp_compiled.KIND,
+        "MLP passes": mlp_kernel.kind(),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from agilerl.algorithms import AGENTS
 from agilerl.algorithms.base import EvolvableAgent
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.transitions import CountedEnv, TransitionStream, evaluate
@@ -168,9 +169,10 @@ def mean_and_error(returns: Array) -> tuple[float, float]:
 
 
 def drawing(agent: Any, memory: Any) -> Callable[[int], Any]:
-    """Return what draws a batch for an agent: arrays, where nobody has to be given tensors."""
-    own = type(memory) is ReplayBuffer and getattr(agent.learn, "takes_arrays", False)
-    draw: Callable[[int], Any] = memory.draw if own else memory.sample
+    """Return what draws a batch: as arrays, unless the agent or the buffer is of the user's own."""
+    plain = type(agent) in AGENTS.values() and type(memory) is ReplayBuffer
+    patched = "learn" in vars(agent) or "sample" in vars(memory)
+    draw: Callable[[int], Any] = memory.draw if plain and not patched else memory.sample
     return draw
 
 

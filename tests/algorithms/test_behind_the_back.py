@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from agilerl.algorithms.dqn import DQN
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.networks import mlp_kernel
 from tests.algorithms.cases import (
@@ -222,3 +226,72 @@ def test_an_agent_that_first_acted_in_inference_mode_learns_by_autograd(way: str
     before = agent.actor.layers["output"].weight.detach().clone()
     agent.learn(CASE.batch())
     assert not torch.equal(agent.actor.layers["output"].weight, before)
+
+
+# ----------------------------------------------------------------------------- while it learns
+
+
+class Meddler(DQN):
+    """An agent that does something else on the way to its loss: what ``then`` says, once."""
+
+    then: ClassVar[list[Callable[[Any], object]]] = []
+
+    def loss(self, values: Any, actions: Any, targets: Any) -> tuple[Any, Any]:
+        while self.then:
+            self.then.pop()(self)
+        return super().loss(values, actions, targets)
+
+
+@pytest.fixture
+def meddler() -> Any:
+    agent = replace(CASE, cls=Meddler).agent()
+    agent.learn(CASE.batch())
+    return agent
+
+
+@pytest.mark.parametrize("copied", [Meddler.clone, copy.deepcopy])
+@pytest.mark.parametrize("edit", ["add_node", "add_layer"])
+def test_a_copy_made_while_learning_follows_edits(
+    way: str, meddler: Any, copied: Callable[[Any], Any], edit: str
+) -> None:
+    copies: list[Any] = []
+    meddler.then.append(lambda agent: copies.append(copied(agent)))
+    meddler.learn(CASE.batch())
+    (twin,) = copies
+    getattr(twin.actor, edit)()
+    assert_learns(twin, CASE.batch(9))
+
+
+def test_an_optimiser_that_is_reset_while_learning_is_followed(way: str, meddler: Any) -> None:
+    meddler.then.append(lambda agent: agent.optimizer.state.clear())
+    meddler.learn(CASE.batch())
+    states = meddler.optimizer.state
+    assert {int(states[p]["step"]) for p in meddler.actor.parameters()} == {1}
+    assert_learns(meddler, CASE.batch(9))
+
+
+def test_weights_that_are_exchanged_while_learning_are_followed(way: str, meddler: Any) -> None:
+    other = {k: v.clone() + 1 for k, v in CASE.agent().actor.state_dict().items()}
+    meddler.then.append(
+        lambda agent: agent.policy_network.module.load_state_dict(other, assign=True)
+    )
+    meddler.learn(CASE.batch())
+    assert_learns(meddler, CASE.batch(9))
+    for name, value in meddler.actor.state_dict().items():
+        assert (value - other[name]).abs().max() < 0.5, name
+
+
+def test_learning_that_fails_leaves_nothing_taken_for_granted(way: str, meddler: Any) -> None:
+    meddler.then.append(lambda agent: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        meddler.learn(CASE.batch())
+    meddler.actor.add_node()
+    assert_learns(meddler, CASE.batch(9))
+
+
+def test_a_kernel_that_is_turned_off_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = trained(CASE)
+    monkeypatch.setattr(mlp_kernel, "enabled", False)
+    weights = {k: v.clone() for k, v in agent.actor.state_dict().items()}
+    agent.actor.load_state_dict(weights, assign=True)
+    assert_learns(agent, CASE.batch(9))

@@ -19,7 +19,7 @@ from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.errors import CheckpointError, ConfigError
 from agilerl.hpo.mutation import Mutations
 from agilerl.hpo.tournament import TournamentSelection
-from agilerl.networks import mlp_compiled
+from agilerl.networks import mlp_kernel
 from agilerl.training import checkpoints, train_offline
 from agilerl.training.checkpoints import CheckpointStore, load_population
 from agilerl.training.run import Generation
@@ -196,8 +196,8 @@ def test_other_versions_or_passes_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start("DQN", tmp_path / "x", n_episodes=4)
-    monkeypatch.setattr(mlp_compiled, "KIND", "by hand")
-    with pytest.warns(UserWarning, match="other numbers: MLP passes was '.*', is 'by hand'"):
+    monkeypatch.setattr(mlp_kernel, "enabled", False)
+    with pytest.warns(UserWarning, match="other numbers: MLP passes was '.*', is 'by autograd'"):
         start("DQN", tmp_path / "x", n_episodes=4, resume=True)
 
 

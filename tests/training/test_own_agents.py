@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from agilerl.algorithms.dqn import DQN
 from agilerl.components.replay_buffer import ReplayBuffer
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.hpo.mutation import Mutations
@@ -182,3 +183,45 @@ def test_discrete_observations_work_end_to_end_wherever_they_start(start: int) -
     assert fitnesses == [[1.0]]
     assert final[0].getAction(np.arange(4)).tolist() == [1, 1, 1, 1]
     assert set(memory.sample(400)[0].ravel().tolist()) <= {0.0, 1.0, 2.0, 3.0}
+
+
+class ClampedRewards(DQN):
+    """An agent that reads its batches as tensors, as those of ``sample`` are."""
+
+    def unpack(self, experiences: Any) -> tuple[Any, ...]:
+        states, actions, rewards, next_states, dones = experiences
+        return super().unpack((states, actions, rewards.clamp(-1e6, 1e6), next_states, dones))
+
+
+def trained_weights(pop: list[Any], memory: ReplayBuffer) -> list[Any]:
+    """Return the weights after a short run."""
+    env = InProcessVectorEnv([CountingEnv(i) for i in range(2)])
+    final, _ = train(
+        env, "own", "DQN", pop, memory, n_episodes=2, max_steps=30, evo_epochs=1, target=None,
+        seed=1, verbose=False,
+    )  # fmt: skip
+    return [p.detach().clone() for agent in final for p in agent.actor.parameters()]
+
+
+def test_own_agents_and_own_buffers_are_given_tensors_and_the_numbers_are_the_same() -> None:
+    sampled: list[int] = []
+
+    class OwnBuffer(ReplayBuffer):
+        def sample(self, batch_size: int) -> Any:
+            sampled.append(batch_size)
+            return super().sample(batch_size)
+
+    def pop(cls: Any) -> list[Any]:
+        config = {"arch": "mlp", "h_size": [8]}
+        return [cls(4, 5, False, net_config=config, batch_size=8, learn_step=1, seed=1)]
+
+    trained_weights(pop(DQN), OwnBuffer(5, 500, FIELDS, seed=1))
+    assert len(sampled) > 10
+    patched = ReplayBuffer(5, 500, FIELDS, seed=1)
+    sample, count = patched.sample, len(sampled)
+    patched.sample = lambda size: sampled.append(size) or sample(size)  # type: ignore[method-assign]
+    weights = trained_weights(pop(DQN), patched)
+    assert len(sampled) == 2 * count
+    for cls in (DQN, ClampedRewards):  # arrays, and tensors
+        found = trained_weights(pop(cls), ReplayBuffer(5, 500, FIELDS, seed=1))
+        assert all(torch.equal(a, b) for a, b in zip(found, weights, strict=True))
