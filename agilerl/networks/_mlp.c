@@ -6,7 +6,7 @@
  * what surrounds the arithmetic, so that one call does all layers, without an allocation.
  *
  * All products are one routine: C = A B, where A is read by strides and B is packed into panels of
- * 16 columns, padded by zeros.  Blocks of 6 rows and one panel stay in registers.
+ * two vectors' columns, padded by zeros.  Blocks of 6 rows and one panel stay in registers.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -14,16 +14,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PANEL 16
+#if defined(__x86_64__) /* vectors of AVX2, which processors have had since 2013 */
 #define HALF 8
+#define TARGET __attribute__((target("avx2,fma")))
+#else
+#define HALF 4
+#define TARGET
+#endif
+#define PANEL (2 * HALF)
 #define BLOCK 6
 #define THIN 4 /* batches of so few rows are not worth packing the weights for */
 #define SLICE 256 /* rows that a pass of which nothing is kept does at once */
 #define WIDEST (1 << 24)
 #define INLINE static inline __attribute__((always_inline))
 
-typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int m8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float vector __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
+typedef int mask __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 
 enum activation { LINEAR, RELU, TANH, ACTIVATIONS };
 
@@ -41,7 +47,7 @@ typedef struct {
 
 /* ---------------------------------------------------------------------------------- products */
 
-/* Lay B [depth, columns] into panels [depth, 16], one after the other. */
+/* Lay B [depth, columns] into panels [depth, PANEL], one after the other. */
 INLINE void pack(Strided b, Py_ssize_t depth, Py_ssize_t columns, float *packed)
 {
     for (Py_ssize_t j = 0; j < columns; j += PANEL, packed += depth * PANEL) {
@@ -68,7 +74,7 @@ INLINE float activate(float z, enum activation activation)
 }
 
 /* Store one row of a block, of `width` columns from column `j` on. */
-INLINE void store(const v8 *sums, float *c, Py_ssize_t j, Py_ssize_t width, Finish finish,
+INLINE void store(const vector *sums, float *c, Py_ssize_t j, Py_ssize_t width, Finish finish,
                   Py_ssize_t offset)
 {
     float row[PANEL] = {0};
@@ -85,19 +91,19 @@ INLINE void store(const v8 *sums, float *c, Py_ssize_t j, Py_ssize_t width, Fini
     memcpy(c + offset, row, width * sizeof(float));
 }
 
-/* The same where all 16 columns are there, in registers. */
-INLINE void store_whole(const v8 *sums, float *c, Py_ssize_t j, Finish finish, Py_ssize_t offset)
+/* The same where all columns of the panel are there, in registers. */
+INLINE void store_whole(const vector *sums, float *c, Py_ssize_t j, Finish finish, Py_ssize_t offset)
 {
     for (int half = 0; half < 2; half++) {
         Py_ssize_t at = half * HALF;
-        v8 x = sums[half];
+        vector x = sums[half];
         if (finish.bias)
-            x += *(const v8 *)(finish.bias + j + at);
+            x += *(const vector *)(finish.bias + j + at);
         if (finish.open)
-            x = (v8)((m8)x & (*(const v8 *)(finish.open + offset + at) > 0));
+            x = (vector)((mask)x & (*(const vector *)(finish.open + offset + at) > 0));
         if (finish.activation == RELU)
-            x = (v8)((m8)x & ~(x < 0));
-        *(v8 *)(c + offset + at) = x;
+            x = (vector)((mask)x & ~(x < 0));
+        *(vector *)(c + offset + at) = x;
     }
 }
 
@@ -105,10 +111,11 @@ INLINE void store_whole(const v8 *sums, float *c, Py_ssize_t j, Finish finish, P
 INLINE void block(int rows, Strided a, const float *packed, Py_ssize_t depth, float *c,
                   Py_ssize_t i, Py_ssize_t j, Py_ssize_t columns, Finish finish)
 {
-    v8 sums[BLOCK][2] = {0};
+    vector sums[BLOCK][2] = {0};
     const float *first = a.data + i * a.row;
     for (Py_ssize_t k = 0; k < depth; k++) {
-        v8 low = *(const v8 *)(packed + k * PANEL), high = *(const v8 *)(packed + k * PANEL + HALF);
+        vector low = *(const vector *)(packed + k * PANEL);
+        vector high = *(const vector *)(packed + k * PANEL + HALF);
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++) {
             float factor = first[r * a.row + k * a.column];
@@ -153,10 +160,10 @@ INLINE void thin_layer(const float *x, const float *weight, Py_ssize_t rows, Py_
     for (Py_ssize_t j = 0; j < columns; j++, weight += depth)
         for (Py_ssize_t i = 0; i < rows; i++) {
             const float *row = x + i * depth;
-            v8 sums = {0};
+            vector sums = {0};
             Py_ssize_t k = 0;
             for (; k + HALF <= depth; k += HALF)
-                sums += *(const v8 *)(row + k) * *(const v8 *)(weight + k);
+                sums += *(const vector *)(row + k) * *(const vector *)(weight + k);
             float sum = finish.bias[j];
             for (; k < depth; k++)
                 sum += row[k] * weight[k];
@@ -257,41 +264,15 @@ INLINE void backward_pass(Pass *self, const float *above, float *out, Py_ssize_t
     }
 }
 
-/* The passes are compiled twice on x86: for any processor, and for those of the last ten years. */
-static void forward_any(Pass *self, const float *x, Py_ssize_t rows, float *out, int keep)
+TARGET static void run_forward(Pass *self, const float *x, Py_ssize_t rows, float *out, int keep)
 {
     forward_pass(self, x, rows, out, keep);
 }
 
-static void backward_any(Pass *self, const float *above, float *out, Py_ssize_t columns)
+TARGET static void run_backward(Pass *self, const float *above, float *out, Py_ssize_t columns)
 {
     backward_pass(self, above, out, columns);
 }
-
-#if defined(__x86_64__) && !defined(__AVX2__)
-#define RECENT __attribute__((target("avx2,fma")))
-RECENT static void forward_recent(Pass *self, const float *x, Py_ssize_t rows, float *out, int keep)
-{
-    forward_pass(self, x, rows, out, keep);
-}
-
-RECENT static void backward_recent(Pass *self, const float *above, float *out, Py_ssize_t columns)
-{
-    backward_pass(self, above, out, columns);
-}
-
-static int is_recent(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-#else
-#define forward_recent forward_any
-#define backward_recent backward_any
-static int is_recent(void) { return 0; }
-#endif
-
-static void (*run_forward)(Pass *, const float *, Py_ssize_t, float *, int);
-static void (*run_backward)(Pass *, const float *, float *, Py_ssize_t);
 
 /* ---------------------------------------------------------------------------- the Python type */
 
@@ -513,12 +494,12 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__mlp(void)
 {
-    int recent = is_recent();
-    run_forward = recent ? forward_recent : forward_any;
-    run_backward = recent ? backward_recent : backward_any;
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return PyErr_SetString(PyExc_ImportError, "this processor has no AVX2 or FMA"), NULL;
+#endif
     PyObject *made = PyModule_Create(&module), *type = PyType_FromSpec(&pass_spec);
-    if (!made || !type || PyModule_AddObjectRef(made, "Pass", type) ||
-        PyModule_AddIntConstant(made, "RECENT", recent)) {
+    if (!made || !type || PyModule_AddObjectRef(made, "Pass", type)) {
         Py_XDECREF(made);
         made = NULL;
     }

@@ -4,9 +4,6 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-#: Whether this processor has AVX2 and FMA, and the passes use them.
-RECENT: int
-
 class Pass:
     def __init__(
         self,

@@ -9,16 +9,14 @@ import numpy as np
 from agilerl.networks.evolvable_mlp import MLPSpec
 
 try:
-    from agilerl.networks._mlp import RECENT, Pass
-except ImportError:  # there was no C compiler where the package was installed
+    from agilerl.networks._mlp import Pass
+except ImportError:  # no C compiler at the installation, or an x86 processor without AVX2
     AVAILABLE = False
 else:
     AVAILABLE = True
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: What passes are made by, if they are compiled; numbers differ in the last digits.
-KIND = ("compiled, AVX2" if RECENT else "compiled") if AVAILABLE else "in NumPy"
 #: The numbers by which ``_mlp.c`` knows the activations of hidden layers, and of the output.
 HIDDEN: dict[str | None, int] = {None: 0, "linear": 0, "relu": 1}
 OUTPUT: dict[str | None, int] = {**HIDDEN, "tanh": 2}

@@ -48,7 +48,7 @@ def kind() -> str:
     """Return what makes the passes of plain MLPs here, in words: numbers differ with it."""
     if not enabled:
         return "by autograd"
-    return mlp_compiled.KIND if compiled else "in NumPy"
+    return "compiled" if compiled and mlp_compiled.AVAILABLE else "in NumPy"
 
 
 def hooks_of(module: nn.Module, direction: str = "forward") -> list[dict[int, Any]]:

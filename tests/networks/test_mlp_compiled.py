@@ -20,9 +20,7 @@ from agilerl.networks.mlp_arrays import ArrayPass
 from agilerl.networks.mlp_compiled import CompiledPass
 
 Pass: Any = getattr(mlp_compiled, "Pass", None)
-needs_compiled = pytest.mark.skipif(
-    not mlp_compiled.AVAILABLE, reason="no C compiler was there at the installation"
-)
+needs_compiled = pytest.mark.skipif(not mlp_compiled.AVAILABLE, reason="no compiled passes here")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
