@@ -333,9 +333,9 @@ NOTE = (
     " steps; x was not solved, and counts with all that it was given; c was cut when its time was"
     " up, and counts with what it had used by then: its true number is larger. Processor seconds"
     " are medians, those of unsolved runs included, from machines of different speed: ours are from"
-    " the slowest. Runs of pbt, unselected and random_search on LunarLander, Pendulum and Acrobot"
-    " were made before observations were scaled, and their seconds hold 100 episodes and pictures"
-    " after the confirmation."
+    " the slowest. Runs of pbt, unselected and random_search were made before passes were compiled;"
+    " on LunarLander, Pendulum and Acrobot before observations were scaled, too, and their seconds"
+    " hold 100 episodes and pictures after the confirmation."
 )
 HEAD = (
     "environment",
