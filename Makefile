@@ -62,3 +62,4 @@ docs: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) site build dist agilerl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f agilerl/networks/_mlp.*.so

@@ -182,7 +182,7 @@ class ReplayBuffer:
         return tuple(batch if self.device.type == "cpu" else [x.to(self.device) for x in batch])
 
     def draw(self, batch_size: int) -> list[Array]:
-        """Return what ``sample`` does as arrays."""
+        """Return what ``sample`` does, as arrays."""
         if check_int("batch_size", batch_size) > len(self):
             raise ConfigError(
                 f"batch_size: {batch_size} transitions were asked for, the buffer holds"
