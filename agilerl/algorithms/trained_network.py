@@ -119,6 +119,7 @@ class TrainedNetwork:
     @property
     def evolvables(self) -> list[EvolvableNetwork]:
         """The evolvable networks in the module: itself, or the parts of a composite."""
+        self._checked = False
         return [network for _, network in self._evolvables()]
 
     @property
@@ -258,7 +259,7 @@ class TrainedNetwork:
     def check(self) -> None:
         """Look for edits and exchanged memory; the verbs do not until ``uncheck``.
 
-        They do, too, once somebody has asked for the module, the target or the optimiser.
+        They do, too, once somebody has asked for the module or a part, the target or the optimiser.
         """
         self._checked = False
         self.sync()

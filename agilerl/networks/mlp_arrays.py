@@ -184,7 +184,7 @@ class ArrayPass:
     def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
         if len(self.ones) != len(grad):
-            self.ones = np.ones(len(grad), grad.dtype)
+            self.ones = np.ones(len(grad), self.ones.dtype)
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             grad = self._through_activation(i, grad, True)

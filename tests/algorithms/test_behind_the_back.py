@@ -270,15 +270,19 @@ def test_an_optimiser_that_is_reset_while_learning_is_followed(way: str, meddler
     assert_learns(meddler, CASE.batch(9))
 
 
-def test_weights_that_are_exchanged_while_learning_are_followed(way: str, meddler: Any) -> None:
+@pytest.mark.parametrize("asked", [lambda a: a.policy_network.module, lambda a: a.actor])
+def test_weights_that_are_exchanged_while_learning_are_followed(
+    way: str, meddler: Any, asked: Callable[[Any], torch.nn.Module]
+) -> None:
     other = {k: v.clone() + 1 for k, v in CASE.agent().actor.state_dict().items()}
-    meddler.then.append(
-        lambda agent: agent.policy_network.module.load_state_dict(other, assign=True)
-    )
+    targets = {k: v.clone() for k, v in meddler.actor_target.state_dict().items()}
+    meddler.then.append(lambda agent: asked(agent).load_state_dict(other, assign=True))
     meddler.learn(CASE.batch())
+    for name, value in meddler.actor_target.state_dict().items():
+        online = meddler.actor.state_dict()[name]
+        assert (online - other[name]).abs().max() < 0.5, name
+        torch.testing.assert_close(value, targets[name].lerp(online, meddler.tau))
     assert_learns(meddler, CASE.batch(9))
-    for name, value in meddler.actor.state_dict().items():
-        assert (value - other[name]).abs().max() < 0.5, name
 
 
 def test_learning_that_fails_leaves_nothing_taken_for_granted(way: str, meddler: Any) -> None:
