@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from agilerl import compiled
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.networks import mlp_compiled, mlp_kernel
+from agilerl.networks import mlp_kernel
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.threads import one_thread
 from agilerl.utils.utils import initialPopulation
@@ -27,14 +28,14 @@ from benchmarks import timing
 INPUTS, ACTIONS = 8, 4
 WIDTHS = (32, 64, 128, 256)
 BATCHES = (1, 16, 64, 256)
-#: What serves, and the two switches of the kernel that say so.
+#: What serves, and the switches that say so: of the kernel, and of what is compiled.
 KINDS = {"compiled": (True, True), "NumPy": (True, False), "autograd": (False, False)}
 FIELDS = ["state", "action", "reward", "next_state", "done"]
 
 
 def use(kind: str) -> None:
     """Let networks that are made from now on use one kind of passes."""
-    mlp_kernel.enabled, mlp_kernel.compiled = KINDS[kind]
+    mlp_kernel.enabled, compiled.enabled = KINDS[kind]
 
 
 def microseconds(call: Callable[[], object], count: int) -> float:
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each kind")
     parser.add_argument("--write", action="store_true", help="keep the result in speed.md")
     options = parser.parse_args()
-    if not mlp_compiled.AVAILABLE:
+    if not compiled.AVAILABLE:
         parser.error("there are no compiled passes; install the package where a C compiler is")
     with one_thread():
         body = report(measure(options.rounds))

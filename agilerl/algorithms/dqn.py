@@ -70,9 +70,10 @@ class DQN(EvolvableAgent):
             self.note_divergence("Q values are")
         actions: Array = values.argmax(1)
         if epsilon > 0:
-            explore = self.rng.random(len(actions)) < epsilon
-            random = self.rng.integers(self.action_dim, size=len(actions))
-            actions = np.where(explore, random, actions)
+            chance, choice = self.rng.random((2, len(actions)))
+            explore = chance < epsilon
+            if explore.any():
+                actions[explore] = (choice[explore] * self.action_dim).astype(np.int64)
         return actions
 
     def loss(self, values: Any, actions: Any, targets: Any) -> tuple[Any, Any]:
@@ -85,11 +86,8 @@ class DQN(EvolvableAgent):
         states, actions, rewards, next_states, dones = self.unpack(experiences)
         q = self.policy_network
         next_q = q.infer(next_states, target=True)
-        if self.double:
-            next_values = losses.taken(next_q, q.infer(next_states).argmax(1))
-        else:
-            next_values = losses.namespace(next_q).amax(next_q, 1)
-        targets = losses.td_target(rewards, dones, next_values, self.gamma)
+        chooser = q.infer(next_states) if self.double else next_q
+        targets = losses.q_targets(rewards, dones, next_q, chooser, self.gamma)
         loss = self.descend(q, *self.loss(q.forward(states), actions, targets))
         q.soft_update(self.tau)
         self.learn_count += 1

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from agilerl import compiled
+
 #: A NumPy array or a torch tensor.
 Array = Any
 
@@ -30,6 +32,33 @@ def td_target(rewards: Array, dones: Array, next_values: Array, discount: float)
     return rewards + (1 - dones) * (discount * next_values)
 
 
+def q_targets(
+    rewards: Array, dones: Array, next_q: Array, chooser: Array, discount: float
+) -> Array:
+    """Return the one-step targets [B] of Q-learning.
+
+    Args:
+        rewards: [B].
+        dones: 1 where the episode terminated, [B].
+        next_q: values of the next state's actions, [B, A].
+        chooser: values that say which of them is taken, the one of the highest, [B, A]; in double
+            Q-learning those of the online network, else ``next_q``.
+        discount: of the next state's value.
+    """
+    if compiled.serves(next_q):
+        targets = np.empty(len(next_q), np.float32)
+        compiled.learning.q_targets(
+            compiled.as_read(rewards),
+            compiled.as_read(dones),
+            compiled.as_read(next_q),
+            compiled.as_read(chooser),
+            discount,
+            targets,
+        )
+        return targets
+    return td_target(rewards, dones, taken(next_q, chooser.argmax(1)), discount)
+
+
 def q_learning(
     q: Array, actions: Array, targets: Array, huber: bool = False
 ) -> tuple[Array, Array]:
@@ -45,6 +74,16 @@ def q_learning(
         The mean of ``(Q(s, a) - target)**2`` or of Huber's loss [], and its gradient with
         respect to ``q`` [B, A].
     """
+    if compiled.serves(q) and len(q):
+        gradient = np.empty(q.shape, np.float32)
+        loss = compiled.learning.q_loss(
+            compiled.as_read(q),
+            compiled.as_read(actions, np.int64),
+            compiled.as_read(targets),
+            huber,
+            gradient,
+        )
+        return loss, gradient
     where = rows(q), actions
     td_error = q[where] - targets
     gradient = namespace(q).zeros_like(q)

@@ -1,8 +1,9 @@
-"""What an optimiser remembers: carried over edits of the parameters, saved, and loaded."""
+"""Adam, and what it remembers: carried over edits of the parameters, saved, and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -17,6 +18,23 @@ Held = Mapping[str, nn.Parameter]
 OPTIONS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
 #: What Adam remembers of a parameter.
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+
+
+class _Uncompiled(torch.optim.Adam):
+    """Adam, made without torch's compiler: loading that takes a second, and nothing here uses it.
+
+    The first call of ``add_param_group``, which is wrapped to be left out of compilation, loads it.
+    """
+
+    add_param_group = unwrap(torch.optim.Adam.add_param_group)
+
+
+def make_adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+    """Return an Adam of torch's own class."""
+    optimizer = _Uncompiled(parameters, lr=lr, fused=True)
+    optimizer.__class__ = torch.optim.Adam  # type: ignore[assignment]
+    optimizer.__setstate__({})  # type: ignore[no-untyped-call]  # steps are hooked by class
+    return optimizer
 
 
 # ------------------------------------------------------------------------------------ over an edit

@@ -15,6 +15,7 @@ from agilerl.algorithms.optimizer_state import (
     check_adam_state,
     fits,
     load_adam_state,
+    make_adam,
     moments_of,
     replace_parameters,
     step_state,
@@ -76,7 +77,7 @@ class TrainedNetwork:
         if target_of is not None:
             self._target = copy.deepcopy(module.get_submodule(target_of)).requires_grad_(False)
         if lr is not None:
-            self._optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
+            self._optimizer = make_adam(module.parameters(), lr)
         #: the parameters that the optimiser holds, by name
         self._held: dict[str, nn.Parameter] = dict(module.named_parameters())
         for network in self.evolvables:
@@ -374,7 +375,7 @@ class TrainedNetwork:
         self.sync()
         kernel, target_kernel = self._bound(), self._bound_target()
         if kernel is not None and target_kernel is not None:
-            target_kernel.net.flat.lerp_(kernel.net.flat, tau)
+            target_kernel.net.follow(kernel.net, tau)
             return
         self._reconcile()
         with torch.no_grad():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agilerl import compiled
 from agilerl.components.frame_buffer import FrameBuffer, FrameColumn
 from agilerl.devices import check_device
 from agilerl.errors import CheckpointError, ConfigError, check_int
@@ -53,6 +54,33 @@ def check_learnable(name: str, values: Array) -> None:
         raise ConfigError(
             f"action: expected numbers of actions, from 0, got {values.min()}; nothing was stored."
         )
+
+
+def different(rng: np.random.Generator, count: int, size: int) -> Array:
+    """Return ``count`` different numbers below ``size``, each subset as likely.
+
+    Floyd's algorithm (Bentley 1987): the order is not random.
+    """
+    uniforms = rng.random(count)
+    rows = np.empty(count, np.int64)
+    if compiled.in_use():
+        compiled.learning.choose(uniforms, size, rows)
+        return rows
+    chosen: set[int] = set()
+    for i, last in enumerate(range(size - count, size)):
+        row = min(int(uniforms[i] * (last + 1)), last)
+        rows[i] = last if row in chosen else row
+        chosen.add(int(rows[i]))
+    return rows
+
+
+def taken(column: Array | FrameColumn, rows: Array) -> Array:
+    """Return copies of rows [B] of a field, [B, ...]."""
+    if isinstance(column, FrameColumn) or not compiled.serves(column):
+        return column.take(rows, axis=0)
+    out = np.empty((len(rows), *column.shape[1:]), column.dtype)
+    compiled.learning.take(column, rows, out)
+    return out
 
 
 class ReplayBuffer:
@@ -188,8 +216,8 @@ class ReplayBuffer:
                 f"batch_size: {batch_size} transitions were asked for, the buffer holds"
                 f" {len(self)}; store more first, or enlarge memory_size ({self.memory_size})."
             )
-        rows = self.rng.choice(len(self), batch_size, replace=False, shuffle=False)
-        return [field.take(rows, axis=0) for field in self._fields]
+        rows = different(self.rng, batch_size, len(self))
+        return [taken(field, rows) for field in self._fields]
 
     # ------------------------------------------------------------------------- shared experience
 

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import EnvError, check_int
+from agilerl.finite import within
 from agilerl.lifeline import beat
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -198,7 +199,7 @@ class TransitionStream:
         observation, reward, terminated, truncated, info = result
         observation = self._observe(observation)
         reward = np.array(reward, np.float64)
-        if reward.shape != (self.num_envs,) or not (np.abs(reward) <= LARGEST).all():
+        if reward.shape != (self.num_envs,) or not within(reward, LARGEST):
             raise EnvError(
                 f"reward: expected {self.num_envs} finite numbers that float32 can hold, got"
                 f" {reward!r} from {self.env} after the actions {self._action.tolist()}; fix the"
@@ -215,6 +216,8 @@ class TransitionStream:
     def _flags(self, name: str, flags: Any) -> Array:
         """Return a copy of ``flags`` [N]; nothing is broadcast."""
         given = np.array(flags)
+        if given.dtype == bool and given.shape == (self.num_envs,):
+            return given
         kind = given.dtype.kind
         if kind not in "bui" or (kind != "b" and not np.isin(given, (0, 1)).all()):
             raise EnvError(
@@ -276,7 +279,7 @@ class TransitionStream:
                 f" observation space's), got {states.shape} from {self.env}; fix its reset() and"
                 " step(), or its observation_space."
             )
-        if states.dtype.kind == "f" and not (np.abs(states) <= LARGEST).all():
+        if states.dtype.kind == "f" and not within(states, LARGEST):
             row = int(np.argwhere(~(np.abs(states) <= LARGEST))[0][0])
             raise EnvError(
                 f"observation: NaN or infinite value (as float32) in sub-environment {row} of"
@@ -420,36 +423,44 @@ def play(
     counts, lengths, idle = (np.zeros(stream.num_envs, int) for _ in range(3))
     running = np.zeros(stream.num_envs)
     waiting = np.zeros(stream.num_envs, bool)
+    counting = ~waiting  # whose present episode counts
     stream.reset()
-    while (unfinished := counts < episodes).any():
-        if (waiting | ~unfinished).all():
-            stream.reset()
-            waiting[:] = False
+    while counting.any():
         stream.begin(act(stream.state))
         step = stream.finish()
         seen(step)
-        check_alive(step, idle, stream.env)
-        live = step.valid & unfinished & ~waiting
-        running[live] += step.reward[live]
-        lengths[live] += 1
-        cut = live & ~step.ended & (lengths >= max_steps)
-        over = np.flatnonzero(live & step.ended | cut)
-        returns[over, counts[over]] = running[over]
-        taken[over, counts[over]] = lengths[over]
-        counts[over] += 1
-        running[over] = 0.0
-        lengths[over] = 0
-        waiting |= cut
+        check_alive(step, idle, stream)
+        live = step.valid & counting
+        running += step.reward * live
+        lengths += live
+        ended = step.ended
+        over = live & (ended | (lengths >= max_steps))
+        if not over.any():
+            continue
+        rows = np.flatnonzero(over)
+        returns[rows, counts[rows]] = running[rows]
+        taken[rows, counts[rows]] = lengths[rows]
+        counts[rows] += 1
+        running[rows] = 0.0
+        lengths[rows] = 0
+        waiting |= over & ~ended
+        unfinished = counts < episodes
+        if not (unfinished & ~waiting).any() and unfinished.any():
+            stream.reset()
+            waiting[:] = False
+        counting = unfinished & ~waiting
     return Played(returns, taken)
 
 
-def check_alive(step: Step, idle: Array, env: Any) -> None:
+def check_alive(step: Step, idle: Array, stream: TransitionStream) -> None:
     """Raise ``EnvError`` if a sub-environment only resets; ``idle`` counts resets running [N]."""
+    if stream.mode is not AutoresetMode.NEXT_STEP:  # there is no step in others that only resets
+        return
     idle[step.valid] = 0
     idle[~step.valid] += 1
     if (idle > 1).any():
         raise EnvError(
-            f"terminated: sub-environment {int(idle.argmax())} of {env} says that an episode ended"
-            " in the step that resets it (NEXT_STEP), again and again; fix the environment's"
+            f"terminated: sub-environment {int(idle.argmax())} of {stream.env} says that an episode"
+            " ended in the step that resets it (NEXT_STEP), again and again; fix the environment's"
             " step(), or its metadata['autoreset_mode']."
         )

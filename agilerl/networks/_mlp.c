@@ -8,25 +8,18 @@
  * All products are one routine: C = A B, where A is read by strides and B is packed into panels of
  * two vectors' columns, padded by zeros.  Blocks of 6 rows and one panel stay in registers.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "../_arrays.h"
 
-#if defined(__x86_64__) /* vectors of AVX2, which processors have had since 2013 */
+#if defined(__x86_64__)
 #define HALF 8
-#define TARGET __attribute__((target("avx2,fma")))
 #else
 #define HALF 4
-#define TARGET
 #endif
 #define PANEL (2 * HALF)
 #define BLOCK 6
 #define THIN 4 /* batches of so few rows are not worth packing the weights for */
 #define SLICE 256 /* rows that a pass of which nothing is kept does at once */
 #define WIDEST (1 << 24)
-#define INLINE static inline __attribute__((always_inline))
 
 typedef float vector __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
 typedef int mask __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
@@ -276,39 +269,6 @@ TARGET static void run_backward(Pass *self, const float *above, float *out, Py_s
 
 /* ---------------------------------------------------------------------------- the Python type */
 
-/* Look at the memory of an array [rows, columns] of float32; -1 stands for any number. */
-static int as_floats(PyObject *object, Py_buffer *view, int flags, Py_ssize_t rows,
-                     Py_ssize_t columns, const char *name)
-{
-    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
-        return -1;
-    if (strcmp(view->format, "f"))
-        PyErr_Format(PyExc_ValueError, "%s: expected float32, got format %s", name, view->format);
-    else if (view->ndim != 2)
-        PyErr_Format(PyExc_ValueError, "%s: expected two axes, got %d", name, view->ndim);
-    else if ((rows >= 0 && view->shape[0] != rows) || (columns >= 0 && view->shape[1] != columns))
-        PyErr_Format(PyExc_ValueError, "%s: expected shape [%zd, %zd], got [%zd, %zd]", name, rows,
-                     columns, view->shape[0], view->shape[1]);
-    else
-        return 0;
-    PyBuffer_Release(view);
-    return -1;
-}
-
-/* Look at a vector of float32. */
-static int as_vector(PyObject *object, Py_buffer *view, int flags, Py_ssize_t size,
-                     const char *name)
-{
-    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
-        return -1;
-    if (strcmp(view->format, "f") == 0 && view->len == 4 * size)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "%s: expected %zd values of float32, got %zd bytes", name, size,
-                 view->len);
-    PyBuffer_Release(view);
-    return -1;
-}
-
 /* Have memory for so many rows, or one; what was kept stays, unless there is none for more. */
 static int reserve(Pass *self, Py_ssize_t rows, int keep)
 {
@@ -366,10 +326,10 @@ static int pass_init(Pass *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
         if (i)
             count += self->sizes[i] * (self->sizes[i - 1] + 1);
     }
-    if (as_vector(parameters, &self->parameters, PyBUF_SIMPLE, count, "parameters"))
+    if (as_vector(parameters, &self->parameters, PyBUF_SIMPLE, count, FLOAT32, "parameters"))
         return -1;
     if (gradients != Py_None &&
-        as_vector(gradients, &self->gradients, PyBUF_WRITABLE, count, "gradients"))
+        as_vector(gradients, &self->gradients, PyBUF_WRITABLE, count, FLOAT32, "gradients"))
         return -1;
     self->depth = (int)depth;
     return 0;
@@ -494,10 +454,8 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__mlp(void)
 {
-#if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-        return PyErr_SetString(PyExc_ImportError, "this processor has no AVX2 or FMA"), NULL;
-#endif
+    if (!processor_serves())
+        return NULL;
     PyObject *made = PyModule_Create(&module), *type = PyType_FromSpec(&pass_spec);
     if (!made || !type || PyModule_AddObjectRef(made, "Pass", type)) {
         Py_XDECREF(made);

@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from agilerl import compiled
 from agilerl.networks.evolvable_mlp import MLPSpec
-
-try:
-    from agilerl.networks._mlp import Pass
-except ImportError:  # no C compiler at the installation, or an x86 processor without AVX2
-    AVAILABLE = False
-else:
-    AVAILABLE = True
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,20 +19,13 @@ MOST_PARAMETERS = 2**18
 
 
 def serves(spec: MLPSpec, parameters: Array) -> bool:
-    """Return whether passes were compiled, and know networks of this kind."""
+    """Return whether compiled passes are to be used, and know networks of this kind."""
     return (
-        AVAILABLE
-        and parameters.dtype == np.float32
+        compiled.serves(parameters)
         and parameters.size <= MOST_PARAMETERS
         and spec.activation in HIDDEN
         and spec.output_activation in OUTPUT
     )
-
-
-def floats(x: Array) -> Array:
-    """Return an array of float32 as C reads it; it is copied only where it is another."""
-    plain = x.dtype == np.float32 and x.flags.carray
-    return x if plain else np.array(x, np.float32, order="C")
 
 
 class CompiledPass:
@@ -54,20 +41,20 @@ class CompiledPass:
         hidden = spec.hidden_size
         self.sizes = (spec.num_inputs, *hidden, spec.num_outputs)
         after = (*[HIDDEN[spec.activation]] * len(hidden), OUTPUT[spec.output_activation])
-        self._pass = Pass(self.sizes, after, parameters, gradients)
+        self._pass = compiled.Pass(self.sizes, after, parameters, gradients)
 
     def forward(self, x: Array, keep: bool = False) -> Array:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
         out = np.empty((len(x), self.sizes[-1]), np.float32)
-        self._pass.forward(floats(x), out, keep)
+        self._pass.forward(compiled.as_read(x), out, keep)
         return out
 
     def backward(self, grad: Array) -> None:
         """Write the gradient of the parameters, from that of the last forward's outputs."""
-        self._pass.backward(floats(grad))
+        self._pass.backward(compiled.as_read(grad))
 
     def input_gradient(self, grad: Array, columns: int) -> Array:
         """Return the gradient of the first ``columns`` inputs; the parameters' stay as they are."""
         out = np.empty((len(grad), columns), np.float32)
-        self._pass.input_gradient(floats(grad), out)
+        self._pass.input_gradient(compiled.as_read(grad), out)
         return out

@@ -11,8 +11,8 @@ kernel is bound anew, or steps aside for autograd.
 The passes themselves are compiled (``mlp_compiled``), or in NumPy (``mlp_arrays``) where they are
 not, or for other activations or float64.
 
-``enabled`` turns the kernel off, ``compiled`` the compiled passes; so does the environment variable
-``AGILERL_MLP_KERNEL``, which may be ``0`` or ``numpy``.
+``enabled`` turns the kernel off, and so does the environment variable ``AGILERL_MLP_KERNEL=0``; see
+``agilerl.compiled`` for what is compiled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from agilerl import compiled
 from agilerl.networks import mlp_compiled
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.networks.mlp_arrays import ArrayPass
@@ -34,9 +35,8 @@ from agilerl.networks.mlp_compiled import CompiledPass
 Tensor = torch.Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Whether plain MLPs on the CPU use the kernel, and whether that uses compiled passes.
+#: Whether plain MLPs on the CPU use the kernel.
 enabled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "0"
-compiled: bool = os.environ.get("AGILERL_MLP_KERNEL", "1") != "numpy"
 
 TRAINED = attrgetter("requires_grad")
 #: Where the hooks of a parameter are kept, of each kind.
@@ -48,7 +48,7 @@ def kind() -> str:
     """Return what makes the passes of plain MLPs here, in words: numbers differ with it."""
     if not enabled:
         return "by autograd"
-    return "compiled" if compiled and mlp_compiled.AVAILABLE else "in NumPy"
+    return "compiled" if compiled.in_use() else "in NumPy"
 
 
 def hooks_of(module: nn.Module, direction: str = "forward") -> list[dict[int, Any]]:
@@ -81,6 +81,7 @@ class FlatModule:
         with torch.inference_mode(False):  # else they could not be learnt from afterwards
             self.flat = torch.cat([p.detach().reshape(-1) for p in self.params])
             self.views = self.split(self.flat)
+            self.weights = self.flat.numpy()
             for parameter, view in zip(self.params, self.views, strict=True):
                 parameter.data = view
         owners = [layer._parameters for layer in self.children]
@@ -106,6 +107,13 @@ class FlatModule:
             and list(map(TRAINED, self.params)) == self.trained
         )
 
+    def follow(self, other: FlatModule, tau: float) -> None:
+        """Move these parameters towards those of another module: ``+= tau * (other - these)``."""
+        if compiled.serves(self.weights):
+            compiled.learning.move(self.weights, other.weights, tau)
+        else:
+            self.flat.lerp_(other.flat, tau)
+
     def gradients_are_watched(self) -> bool:
         """Return whether hooks wait for gradients, which only autograd calls."""
         return any(self.gradient_hooks) or any(
@@ -127,6 +135,7 @@ class FlatAdam:
         self.counts = self.steps.numpy()
         self.grads = net.split(self.grad)
         self.gradient = self.grad.numpy()
+        self.moments = self.exp_avg.numpy(), self.exp_avg_sq.numpy()
         self.bind()
 
     def bind(self) -> None:
@@ -161,6 +170,11 @@ class FlatAdam:
             return
         self.counts += 1  # the same memory; a torch operation costs several times as much
         beta1, beta2 = group["betas"]
+        lr, eps = float(group["lr"]), group["eps"]
+        if compiled.serves(self.gradient):
+            vectors = self.net.weights, self.gradient, *self.moments
+            compiled.learning.adam(*vectors, self.counts[0], lr, beta1, beta2, eps)
+            return
         torch._fused_adam_(
             [self.net.flat],
             [self.grad],
@@ -168,11 +182,11 @@ class FlatAdam:
             [self.exp_avg_sq],
             [],
             [self.first_step],
-            lr=float(group["lr"]),
+            lr=lr,
             beta1=beta1,
             beta2=beta2,
             weight_decay=0.0,
-            eps=group["eps"],
+            eps=eps,
             amsgrad=False,
             maximize=False,
         )
@@ -183,11 +197,11 @@ class MLPKernel:
 
     def __init__(self, module: EvolvableMLP, optimizer: torch.optim.Adam | None) -> None:
         self.net = FlatModule(module)
-        self.dtype = self.net.flat.numpy().dtype
+        self.dtype = self.net.weights.dtype
         self.adam = None if optimizer is None else FlatAdam(optimizer, self.net)
-        spec, flat = module.spec, self.net.flat.numpy()
+        spec, flat = module.spec, self.net.weights
         self.passes: CompiledPass | ArrayPass
-        if compiled and mlp_compiled.serves(spec, flat):
+        if mlp_compiled.serves(spec, flat):
             gradients = None if self.adam is None else self.adam.gradient
             self.passes = CompiledPass(spec, flat, gradients)
         else:

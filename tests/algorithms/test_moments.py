@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from agilerl.algorithms.optimizer_state import moments_of, replace_parameters, step_state
+from agilerl.algorithms.optimizer_state import (
+    make_adam,
+    moments_of,
+    replace_parameters,
+    step_state,
+)
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.networks.evolvable_cnn import EvolvableCNN
 from tests.algorithms.test_trained_network import inputs, network, train
@@ -148,3 +156,30 @@ def test_whatever_is_used_first_after_an_edit_follows_it(verb: str) -> None:
         [p.detach() for p in net.target.parameters()],
         [p.detach() for p in net.module.parameters()],
     )
+
+
+def test_the_optimiser_is_an_adam_as_any_other() -> None:
+    parameter, steps = nn.Parameter(torch.ones(2)), []
+    optimizer, plain = make_adam([parameter], 0.1), torch.optim.Adam([parameter], 0.1, fused=True)
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.state_dict() == plain.state_dict()
+    assert optimizer.defaults == plain.defaults
+    optimizer.register_step_pre_hook(lambda *_: steps.append(parameter.tolist()))
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    assert steps == [[1, 1]]
+    assert parameter.tolist() == pytest.approx([0.9, 0.9])
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    assert len(optimizer.param_groups) == 2
+
+
+def test_an_agent_does_not_load_the_compiler_of_torch() -> None:
+    code = """
+import sys, numpy as np
+from agilerl import initialPopulation
+(agent,) = initialPopulation("DQN", (4,), 2, False, {"arch": "mlp", "h_size": [8]}, {}, 1, seed=1)
+agent.learn([np.zeros((4, width), np.float32) for width in (4, 1, 1, 4, 1)])
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

@@ -13,14 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agilerl import compiled
 from agilerl.algorithms.trained_network import TrainedNetwork
-from agilerl.networks import mlp_compiled, mlp_kernel
+from agilerl.networks import mlp_kernel
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.networks.mlp_arrays import ArrayPass
 from agilerl.networks.mlp_compiled import CompiledPass
 
-Pass: Any = getattr(mlp_compiled, "Pass", None)
-needs_compiled = pytest.mark.skipif(not mlp_compiled.AVAILABLE, reason="no compiled passes here")
+Pass: Any = getattr(compiled, "Pass", None)
+needs_compiled = pytest.mark.skipif(not compiled.AVAILABLE, reason="nothing is compiled here")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -187,13 +188,13 @@ def unaligned(x: Array) -> Array:
         (((3, 2**60, 2), (1, 0)), "can't be"),
         (((3, 5, 2), (9, 0)), "can't be"),
         (((3, 5, 2), (2, 0)), "can't be"),  # tanh is for the output
-        (((3, 5, 3), (1, 0)), "parameters: expected 38 values"),
+        (((3, 5, 3), (1, 0)), "parameters: expected 38 numbers"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(bad: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Pass(*bad, np.zeros(32, np.float32), None)
-    with pytest.raises(ValueError, match="gradients: expected 32 values"):
+    with pytest.raises(ValueError, match="gradients: expected 32 numbers"):
         Pass((3, 5, 2), (1, 0), np.zeros(32, np.float32), np.zeros(31, np.float32))
 
 
@@ -263,7 +264,7 @@ def references(*arrays: Array) -> list[int]:
 def test_passes_are_compiled_for_relu_in_float32(
     dtype: torch.dtype, activation: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlp_kernel, "compiled", wanted)
+    monkeypatch.setattr(compiled, "enabled", wanted)
     net = TrainedNetwork(EvolvableMLP(4, 2, [8], activation, seed=0).to(dtype), lr=1e-3)
     net.infer(torch.zeros(3, 4, dtype=dtype))
     assert net._kernel is not None
@@ -272,7 +273,7 @@ def test_passes_are_compiled_for_relu_in_float32(
 
 
 def test_without_a_compiler_numpy_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlp_compiled, "AVAILABLE", False)
+    monkeypatch.setattr(compiled, "AVAILABLE", False)
     net = TrainedNetwork(EvolvableMLP(4, 2, [8], seed=0), lr=1e-3)
     net.infer(torch.zeros(3, 4))
     assert net._kernel is not None
@@ -280,12 +281,12 @@ def test_without_a_compiler_numpy_serves(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "enabled", "compiled"),
+    ("value", "kernel", "in_c"),
     [("0", False, True), ("numpy", True, False), ("1", True, True)],
 )
 def test_the_environment_variable_chooses(
-    value: str, enabled: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    value: str, kernel: bool, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGILERL_MLP_KERNEL", value)
-    names = runpy.run_path(mlp_kernel.__file__)
-    assert (names["enabled"], names["compiled"]) == (enabled, compiled)
+    assert runpy.run_path(mlp_kernel.__file__)["enabled"] == kernel
+    assert runpy.run_path(compiled.__file__)["enabled"] == in_c
