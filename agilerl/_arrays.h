@@ -33,7 +33,8 @@ SHARED int look(PyObject *object, Py_buffer *view, int flags, const char *format
 {
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
         return -1;
-    if (strlen(view->format) == 1 && strchr(format, *view->format))
+    Py_ssize_t wide = *format == 'f' ? 4 : 8; /* "l" has 4 bytes on some machines */
+    if (strlen(view->format) == 1 && strchr(format, *view->format) && view->itemsize == wide)
         return 0;
     PyErr_Format(PyExc_ValueError, "%s: expected %s, got format %s", name,
                  *format == 'f' ? "float32" : *format == 'd' ? "float64" : "int64", view->format);

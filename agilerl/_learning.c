@@ -4,6 +4,7 @@
  * losses.py, mlp_kernel.py and replay_buffer.py do the same where this was not compiled.
  */
 #include "_arrays.h"
+#include <float.h>
 
 #define MOST 16  /* arrays that a function looks at */
 #define AHEAD 8  /* rows for which memory is fetched before they are copied */
@@ -25,6 +26,16 @@ static void *numbers(Arrays *arrays, PyObject *object, int flags, const char *fo
         return NULL;
     arrays->count++;
     return view->buf;
+}
+
+/* Return a look at an array of any format, its rows lie one after the other; or NULL. */
+static const Py_buffer *rows_of_any(Arrays *arrays, PyObject *object, int flags)
+{
+    Py_buffer *view = &arrays->views[arrays->count];
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | flags))
+        return NULL;
+    arrays->count++;
+    return view;
 }
 
 static Py_ssize_t size_of_last(const Arrays *arrays)
@@ -117,19 +128,15 @@ static PyObject *learning_take(PyObject *Py_UNUSED(self), PyObject *const *args,
     Arrays arrays = {0};
     if (!counts(given, 3, "take(column, rows, out)"))
         return NULL;
-    const int64_t *rows = numbers(&arrays, args[1], READ, INT64, -1, "rows");
+    const Py_buffer *column = rows_of_any(&arrays, args[0], READ);
+    const int64_t *rows = column ? numbers(&arrays, args[1], READ, INT64, -1, "rows") : NULL;
     Py_ssize_t count = rows ? size_of_last(&arrays) : 0;
-    const Py_buffer *column = &arrays.views[1], *out = &arrays.views[2];
-    for (int i = 1; i < 3 && rows; i++) {
-        int flags = PyBUF_C_CONTIGUOUS | (i == 2 ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(args[i == 2 ? 2 : 0], &arrays.views[i], flags))
-            return done(&arrays, NULL);
-        arrays.count++;
-    }
-    if (!rows)
+    const Py_buffer *out = rows ? rows_of_any(&arrays, args[2], WRITE) : NULL;
+    if (!out)
         return done(&arrays, NULL);
     Py_ssize_t size = column->ndim ? column->shape[0] : 0, width = size ? column->len / size : 0;
-    int fits = out->len == count * width && out->itemsize == column->itemsize;
+    int fits = out->len == count * width && !strcmp(out->format, column->format) &&
+               !strchr(column->format, 'O'); /* objects would have to be counted */
     for (Py_ssize_t i = 0; i < count && fits; i++)
         fits = rows[i] >= 0 && rows[i] < size;
     if (fits)
@@ -183,6 +190,8 @@ static PyObject *learning_q_loss(PyObject *Py_UNUSED(self), PyObject *const *arg
     if (!counts(given, 5, "q_loss(q, actions, targets, huber, gradient)"))
         return NULL;
     int huber = PyObject_IsTrue(args[3]);
+    if (huber < 0)
+        return NULL;
     const float *targets = numbers(&arrays, args[2], READ, FLOAT32, -1, "targets");
     Py_ssize_t count = targets ? size_of_last(&arrays) : 0;
     const int64_t *taken =
@@ -190,7 +199,7 @@ static PyObject *learning_q_loss(PyObject *Py_UNUSED(self), PyObject *const *arg
     const float *q = taken ? numbers(&arrays, args[0], READ, FLOAT32, -1, "q") : NULL;
     Py_ssize_t all = q ? size_of_last(&arrays) : 0, actions = count ? all / count : 0;
     float *gradient = q ? numbers(&arrays, args[4], WRITE, FLOAT32, all, "gradient") : NULL;
-    if (huber < 0 || !gradient)
+    if (!gradient)
         return done(&arrays, NULL);
     if (!count || all != count * actions) {
         PyErr_SetString(PyExc_ValueError, "q: expected as many rows as targets, one at least");
@@ -214,13 +223,24 @@ static PyObject *learning_q_loss(PyObject *Py_UNUSED(self), PyObject *const *arg
 
 /* --------------------------------------------------------------------------- vectors of weights */
 
+TARGET static void move(float *restrict from, const float *restrict to, Py_ssize_t count, float by)
+{
+    if (by < 0.5f) /* so that 0 leaves everything as it is, and 1 makes an exact copy */
+        for (Py_ssize_t i = 0; i < count; i++)
+            from[i] += by * (to[i] - from[i]);
+    else
+        for (Py_ssize_t i = 0; i < count; i++)
+            from[i] = to[i] - (1 - by) * (to[i] - from[i]);
+}
+
 TARGET static void adam(float *restrict weights, const float *restrict gradient,
                         float *restrict mean, float *restrict square, Py_ssize_t count,
-                        const float *beta, const float *rest, float scale, float eps, float step)
+                        const double *beta, float scale, float eps, float step)
 {
+    float decay = (float)beta[1], rest = (float)(1 - beta[1]);
+    move(mean, gradient, count, (float)(1 - beta[0]));
     for (Py_ssize_t i = 0; i < count; i++) {
-        mean[i] += rest[0] * (gradient[i] - mean[i]);
-        square[i] = beta[1] * square[i] + rest[1] * gradient[i] * gradient[i];
+        square[i] = decay * square[i] + rest * gradient[i] * gradient[i];
         weights[i] -= step * mean[i] / (sqrtf(square[i]) / scale + eps);
     }
 }
@@ -233,10 +253,11 @@ static PyObject *learning_adam(PyObject *Py_UNUSED(self), PyObject *const *args,
     double n[5]; /* steps, lr, beta1, beta2, eps */
     if (!counts(given, 9, "adam(weights, gradient, mean, square, steps, lr, beta1, beta2, eps)"))
         return NULL;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         n[i] = PyFloat_AsDouble(args[4 + i]);
-    if (PyErr_Occurred())
-        return NULL;
+        if (PyErr_Occurred())
+            return NULL;
+    }
     Py_ssize_t count = -1;
     for (int i = 0; i < 4; i++) {
         int flags = i == 1 ? READ : WRITE;
@@ -245,21 +266,10 @@ static PyObject *learning_adam(PyObject *Py_UNUSED(self), PyObject *const *args,
             return done(&arrays, NULL);
         count = size_of_last(&arrays);
     }
-    float beta[2] = {(float)n[2], (float)n[3]}, rest[2] = {(float)(1 - n[2]), (float)(1 - n[3])};
     double step = n[1] / (1 - pow(n[2], n[0])), scale = sqrt(1 - pow(n[3], n[0]));
-    adam(vectors[0], vectors[1], vectors[2], vectors[3], count, beta, rest, (float)scale,
-         (float)n[4], (float)step);
+    adam(vectors[0], vectors[1], vectors[2], vectors[3], count, n + 2, (float)scale, (float)n[4],
+         (float)step);
     return done(&arrays, NULL);
-}
-
-TARGET static void move(float *restrict from, const float *restrict to, Py_ssize_t count, float by)
-{
-    if (by < 0.5f) /* so that 0 leaves everything as it is, and 1 makes an exact copy */
-        for (Py_ssize_t i = 0; i < count; i++)
-            from[i] += by * (to[i] - from[i]);
-    else
-        for (Py_ssize_t i = 0; i < count; i++)
-            from[i] = to[i] - (1 - by) * (to[i] - from[i]);
 }
 
 static PyObject *learning_move(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t given)
@@ -278,6 +288,45 @@ static PyObject *learning_move(PyObject *Py_UNUSED(self), PyObject *const *args,
     return done(&arrays, NULL);
 }
 
+/* -------------------------------------------------------------------------------------- checking */
+
+TARGET static Py_ssize_t floats_beyond(const float *x, Py_ssize_t count, float largest)
+{
+    Py_ssize_t beyond = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        beyond += !(fabsf(x[i]) <= largest);
+    return beyond;
+}
+
+TARGET static Py_ssize_t doubles_beyond(const double *x, Py_ssize_t count, double largest)
+{
+    Py_ssize_t beyond = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        beyond += !(fabs(x[i]) <= largest);
+    return beyond;
+}
+
+static PyObject *learning_within(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t given)
+{
+    Arrays arrays = {0};
+    if (!counts(given, 2, "within(values, largest)"))
+        return NULL;
+    double largest = PyFloat_AsDouble(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    const Py_buffer *x = rows_of_any(&arrays, args[0], READ);
+    if (!x)
+        return NULL;
+    Py_ssize_t beyond = 0;
+    if (!strcmp(x->format, FLOAT32))
+        beyond = floats_beyond(x->buf, size_of_last(&arrays), (float)fmin(largest, FLT_MAX));
+    else if (!strcmp(x->format, FLOAT64))
+        beyond = doubles_beyond(x->buf, size_of_last(&arrays), largest);
+    else
+        PyErr_Format(PyExc_ValueError, "values: expected floats, got format %s", x->format);
+    return done(&arrays, PyErr_Occurred() ? NULL : PyBool_FromLong(!beyond));
+}
+
 /* ----------------------------------------------------------------------------------- the module */
 
 #define METHOD(name, doc) \
@@ -287,6 +336,7 @@ static PyMethodDef methods[] = {
     METHOD(choose, "choose(uniforms, size, rows): write different numbers below size.\n\n"
                    "uniforms are random numbers in [0, 1), float64, one for each."),
     METHOD(take, "take(column, rows, out): copy rows of an array [size, ...]."),
+    METHOD(within, "within(values, largest): return whether none is NaN, or larger in magnitude."),
     METHOD(q_targets, "q_targets(rewards, dones, next_q, chooser, discount, targets)"),
     METHOD(q_loss, "q_loss(q, actions, targets, huber, gradient): return the loss."),
     METHOD(adam, "adam(weights, gradient, mean, square, steps, lr, beta1, beta2, eps)"),

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 import numpy as np
 
+from agilerl import compiled
 
-def within(values: np.ndarray[Any, Any], largest: float) -> bool:
-    """Return whether no value [...] is NaN, or larger in magnitude than ``largest`` (1 or more)."""
-    flat = values.reshape(-1)
-    return bool(np.dot(flat, flat) <= largest) or bool((np.abs(values) <= largest).all())
+Array = np.ndarray[Any, np.dtype[Any]]
+
+LARGEST = sys.float_info.max
 
 
-def finite(values: np.ndarray[Any, Any]) -> bool:
-    """Return whether no value [...] is NaN or infinite; the sum of squares shows most at once."""
-    flat = values.reshape(-1)
-    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+def within(values: Array, largest: float) -> bool:
+    """Return whether no value [...] is NaN, or larger in magnitude than ``largest``."""
+    if _read(values):
+        return compiled.learning.within(compiled.as_read(values, values.dtype), largest)
+    return bool((np.abs(values) <= largest).all())
+
+
+def finite(values: Array) -> bool:
+    """Return whether no value [...] is NaN or infinite."""
+    if _read(values):
+        return compiled.learning.within(compiled.as_read(values, values.dtype), LARGEST)
+    return bool(np.isfinite(values).all())
+
+
+def _read(values: Array) -> bool:
+    return compiled.in_use() and values.dtype in (np.float32, np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
@@ -19,6 +20,7 @@ from agilerl import compiled
 from agilerl.algorithms import losses
 from agilerl.algorithms.trained_network import TrainedNetwork
 from agilerl.components.replay_buffer import ReplayBuffer, different
+from agilerl.finite import finite, within
 from agilerl.networks.evolvable_mlp import EvolvableMLP
 from agilerl.networks.mlp_kernel import FlatModule
 
@@ -162,6 +164,58 @@ def test_batches_that_lie_otherwise_in_memory_are_read_as_well() -> None:
     assert np.array_equal(gradient, again[1])
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_other_shapes_and_types_mean_what_they_do_in_numpy(
+    enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "enabled", enabled)
+    q = np.array([[1, 2], [3, 4]], np.float32)
+    one = np.ones(1, np.float32)  # for all rows
+    assert losses.q_targets(one, one - 1, q, q, 0.5).tolist() == [2, 3]
+    assert float(losses.q_learning(q, numbers(0, 1), one)[0]) == pytest.approx(4.5)
+    with pytest.raises(IndexError):
+        losses.q_learning(q, np.array([0.9, 1.0]), np.zeros(2, np.float32))
+    with pytest.raises(IndexError):
+        losses.q_targets(one, one, q, np.eye(1, 4, 3, dtype=np.float32), 0.5)
+
+
+# ----------------------------------------------------------------------------------------- checking
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("size", [0, 1, 7, 100])
+def test_finite_and_within(
+    enabled: bool, dtype: Any, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "enabled", enabled)
+    values = np.full((2, size), 5, dtype)
+    assert finite(values)
+    assert within(values, 5.0)
+    assert within(values.T, 5.0)
+    assert within(values[:, ::2], 5.0)
+    assert within(values, 4.5) == (size == 0)
+    for odd in (np.nan, np.inf, -np.inf, -6.0):
+        if size and np.dtype(dtype).kind == "f":
+            values[1, size // 2] = odd
+            assert finite(values) == np.isfinite(odd)
+            assert not within(values, 5.0)
+            assert not finite(values) or within(values, 6.0)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_numbers_are_finite(
+    enabled: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "enabled", enabled)
+    values = np.full(3, np.finfo(dtype).min)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert finite(values)
+        assert within(values, float(np.finfo(dtype).max))
+
+
 # ------------------------------------------------------------------------------ vectors of weights
 
 
@@ -185,6 +239,43 @@ def test_adam_makes_the_steps_of_torch(width: int, seed: int, lr: float) -> None
         (square, state["exp_avg_sq"]),
     ):
         assert np.allclose(mine, theirs.detach().numpy(), rtol=1e-5, atol=lr * 1e-5)
+
+
+@needs_compiled
+def test_adam_without_memory_keeps_small_gradients() -> None:
+    ten_thousand, one = np.full(3, 1e4, np.float32), np.ones(3, np.float32)
+    weights, gradient = np.zeros(3, np.float32), np.full(3, 1e-5, np.float32)
+    c.adam(weights, gradient, ten_thousand, one, 2, 1e-3, 0.0, 0.0, 1e-12)
+    assert ten_thousand == pytest.approx(1e-5)
+    assert weights == pytest.approx(-1e-3)
+
+
+@pytest.mark.parametrize("part", ["gradients", "moments", "steps", "weights", "target"])
+def test_memory_that_is_shared_while_learning_is_followed(part: str) -> None:
+    """Sharing moves a tensor, and all views with it: what was there is gone."""
+    nets = [TrainedNetwork(EvolvableMLP(3, 2, [40, 40], seed=0), lr=1e-2) for _ in range(2)]
+    for step in range(6):
+        for net in nets:
+            net.forward(floats(4, 3, seed=step))
+            net.backward(floats(4, 2, seed=step + 9))
+            assert net.step()
+            net.soft_update(0.1)
+        net, state = nets[0], nets[0].optimizer.state.values()
+        parameters = list(net.module.parameters())
+        if step == 2:
+            shared = {
+                "gradients": [p.grad for p in parameters],
+                "moments": [entry["exp_avg_sq"] for entry in state],
+                "steps": [entry["step"] for entry in state],
+                "weights": parameters,
+                "target": list(net.target.parameters()),
+            }
+            for tensor in shared[part]:
+                tensor.share_memory_()
+    mine, others = (net.state_dict() for net in nets)
+    for name in ("module", "target"):
+        assert all(torch.equal(mine[name][k], others[name][k]) for k in mine[name])
+    assert str(mine["optimizer"]) == str(others["optimizer"])
 
 
 @pytest.mark.parametrize("tau", [0.0, 1e-3, 0.3, 0.5, 0.7, 1.0])
@@ -226,6 +317,15 @@ REFUSED: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
     ("take", (F2X2, numbers(0), F2X2.copy()), ValueError, "rows, out"),
     ("take", (F2X2, F2, F2X2.copy()), ValueError, "rows: expected int64, got format f"),
     ("take", (F2X2[:, :1], numbers(0), F2[:1].copy()), (ValueError, BufferError), "contiguous"),
+    (
+        "take",
+        (np.array([[1], [2]], object), numbers(0), np.empty((1, 1), object)),
+        ValueError,
+        "rows",
+    ),
+    ("take", (F2X2, numbers(0), np.zeros((1, 2), np.int32)), ValueError, "rows, out"),
+    ("within", (I4, 1.0), ValueError, "values: expected floats, got format"),
+    ("within", (F4, None), TypeError, "must be real"),
     ("q_targets", (F2, F4, F2X2, F2X2, 0.9, F2.copy()), ValueError, "dones: expected 2 numbers"),
     ("q_targets", (F2, F2, F2X2, F4[:3], 0.9, F2.copy()), ValueError, "chooser: expected 4"),
     ("q_targets", (F2, F2, F4[:3], F4[:3], 0.9, F2.copy()), ValueError, "next_q: expected as many"),

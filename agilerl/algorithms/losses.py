@@ -24,6 +24,14 @@ def namespace(x: Array) -> ModuleType:
     return np if isinstance(x, np.ndarray) else torch
 
 
+def _compiled(q: Array, *vectors: Array) -> bool:
+    """Return whether Q values [B, A] and vectors [B] are such as compiled code reads."""
+    rows = q.shape[:1]
+    return compiled.serves(q) and all(
+        isinstance(x, np.ndarray) and x.shape == rows for x in vectors
+    )
+
+
 def td_target(rewards: Array, dones: Array, next_values: Array, discount: float) -> Array:
     """Return the one-step targets ``r + discount * (1 - done) * V(s')``; all are [B].
 
@@ -45,7 +53,7 @@ def q_targets(
             Q-learning those of the online network, else ``next_q``.
         discount: of the next state's value.
     """
-    if compiled.serves(next_q):
+    if _compiled(next_q, rewards, dones) and np.shape(chooser) == next_q.shape:
         targets = np.empty(len(next_q), np.float32)
         compiled.learning.q_targets(
             compiled.as_read(rewards),
@@ -74,7 +82,7 @@ def q_learning(
         The mean of ``(Q(s, a) - target)**2`` or of Huber's loss [], and its gradient with
         respect to ``q`` [B, A].
     """
-    if compiled.serves(q) and len(q):
+    if _compiled(q, actions, targets) and len(q) and actions.dtype.kind in "iu":
         gradient = np.empty(q.shape, np.float32)
         loss = compiled.learning.q_loss(
             compiled.as_read(q),

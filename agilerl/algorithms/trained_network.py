@@ -229,7 +229,7 @@ class TrainedNetwork:
         if not mlp_kernel.enabled:
             self._kernel = None
             return None
-        if self._kernel is None or not self._kernel.net.holds():
+        if self._kernel is None or not self._kernel.holds():
             self._kernel = None
             if MLPKernel.serves(self._module, trained=self._optimizer is not None):
                 self._reconcile()
@@ -242,7 +242,7 @@ class TrainedNetwork:
         if not mlp_kernel.enabled:
             self._target_kernel = None
             return None
-        if self._target_kernel is None or not self._target_kernel.net.holds():
+        if self._target_kernel is None or not self._target_kernel.holds():
             self._target_kernel = None
             if MLPKernel.serves(self._target, trained=False):
                 self._target_kernel = MLPKernel(self._target, None)

@@ -134,6 +134,8 @@ class FlatAdam:
         self.first_step = self.steps[0]
         self.counts = self.steps.numpy()
         self.grads = net.split(self.grad)
+        self.vectors = self.grad, self.exp_avg, self.exp_avg_sq, self.steps
+        self.pointers = [*map(torch.Tensor.data_ptr, self.vectors)]
         self.gradient = self.grad.numpy()
         self.moments = self.exp_avg.numpy(), self.exp_avg_sq.numpy()
         self.bind()
@@ -155,6 +157,10 @@ class FlatAdam:
     def identities(self) -> list[int]:
         """Return which tensors the optimiser's state holds."""
         return [*map(id, chain.from_iterable(map(dict.values, self.optimizer.state.values())))]
+
+    def in_place(self) -> bool:
+        """Return whether this memory still is where it was; sharing a view moves all of it."""
+        return [*map(torch.Tensor.data_ptr, self.vectors)] == self.pointers
 
     def holds(self) -> bool:
         """Return whether the optimiser's state still is the views of this memory."""
@@ -223,6 +229,10 @@ class MLPKernel:
             )
             and as_specified(module)
         )
+
+    def holds(self) -> bool:
+        """Return whether the module's parameters, and all else, still are in this memory."""
+        return self.net.holds() and (self.adam is None or self.adam.in_place())
 
     def forward(self, x: Array, keep: bool = False) -> Array:
         """Map ``x`` [B, num_inputs] to outputs [B, num_outputs]; ``keep`` what backward needs."""
