@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-slow check format format-check lint types docs clean
 .DEFAULT_GOAL := check
 
-COMPILED := agilerl/_arrays.h agilerl/_learning.c agilerl/networks/_mlp.c
+COMPILED := agilerl/_arrays.h agilerl/_learning.c agilerl/_mlp.c
 
 $(INSTALLED): requirements.txt pyproject.toml setup.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -64,4 +64,4 @@ docs: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) site build dist agilerl.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f agilerl/_learning.*.so agilerl/networks/_mlp.*.so
+	rm -f agilerl/_learning.*.so agilerl/_mlp.*.so

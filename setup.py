@@ -20,4 +20,4 @@ def compiled(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[compiled("agilerl._learning"), compiled("agilerl.networks._mlp")])
+setup(ext_modules=[compiled("agilerl._learning"), compiled("agilerl._mlp")])

@@ -1,6 +1,6 @@
 """The compiled parts of learning, where ``pip`` found a C compiler; NumPy serves where it did not.
 
-They are passes of small MLPs (``networks/_mlp.c``), and what else a learn step takes
+They are passes of small MLPs (``_mlp.c``), and what else a learn step takes
 (``_learning.c``).  The environment variable ``AGILERL_MLP_KERNEL=numpy`` turns them off.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 try:
     from agilerl import _learning as learning
-    from agilerl.networks._mlp import Pass
+    from agilerl._mlp import Pass
 except ImportError:  # no C compiler at the installation, or an x86 processor without AVX2
     AVAILABLE = False
 else:

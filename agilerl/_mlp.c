@@ -8,7 +8,7 @@
  * All products are one routine: C = A B, where A is read by strides and B is packed into panels of
  * two vectors' columns, padded by zeros.  Blocks of 6 rows and one panel stay in registers.
  */
-#include "../_arrays.h"
+#include "_arrays.h"
 
 #if defined(__x86_64__)
 #define HALF 8
@@ -439,7 +439,7 @@ static PyType_Slot pass_slots[] = {
 };
 
 static PyType_Spec pass_spec = {
-    .name = "agilerl.networks._mlp.Pass",
+    .name = "agilerl._mlp.Pass",
     .basicsize = sizeof(Pass),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = pass_slots,
