@@ -62,15 +62,17 @@ def different(rng: np.random.Generator, count: int, size: int) -> Array:
     Floyd's algorithm (Bentley 1987): the order is not random.
     """
     uniforms = rng.random(count)
-    rows = np.empty(count, np.int64)
     if compiled.in_use():
+        rows = np.empty(count, np.int64)
         compiled.learning.choose(uniforms, size, rows)
         return rows
+    last = np.arange(size - count, size)
+    rows = np.minimum((uniforms * (last + 1)).astype(np.int64), last)
     chosen: set[int] = set()
-    for i, last in enumerate(range(size - count, size)):
-        row = min(int(uniforms[i] * (last + 1)), last)
-        rows[i] = last if row in chosen else row
-        chosen.add(int(rows[i]))
+    for i, row in enumerate(rows.tolist()):
+        if row in chosen:
+            rows[i] = row = int(last[i])  # which is free: no draw before reached as far
+        chosen.add(row)
     return rows
 
 
