@@ -332,11 +332,11 @@ NOTE = (
     "Middle: interquartile mean with a 95 % bootstrap interval. Every run is shown, in millions of"
     " steps; x was not solved, and counts with all that it was given; c was cut when its time was"
     " up, and counts with what it had used by then: its true number is larger. Processor seconds"
-    " are medians, those of unsolved runs included, from machines of different speed: those of ours,"
-    " and of pbt and unselected on LunarLander, are from the slowest, two runs at a time. The other"
-    " runs of pbt, unselected and random_search are older: they were made before passes were"
-    " compiled; on LunarLander, Pendulum and Acrobot before observations were scaled, too, and their"
-    " seconds hold 100 episodes and pictures after the confirmation."
+    " are medians, those of unsolved runs included, from machines of different speed: those of"
+    " ours, and of pbt and unselected on LunarLander, are from the slowest, two runs at a time. The"
+    " other runs of pbt, unselected and random_search are older: they were made before passes were"
+    " compiled; on LunarLander, Pendulum and Acrobot before observations were scaled, too, and"
+    " their seconds hold 100 episodes and pictures after the confirmation."
 )
 HEAD = (
     "environment",
