@@ -23,9 +23,7 @@ def within(values: Array, largest: float) -> bool:
 
 def finite(values: Array) -> bool:
     """Return whether no value [...] is NaN or infinite."""
-    if _read(values):
-        return compiled.learning.within(compiled.as_read(values, values.dtype), LARGEST)
-    return bool(np.isfinite(values).all())
+    return within(values, LARGEST) if _read(values) else bool(np.isfinite(values).all())
 
 
 def _read(values: Array) -> bool:

@@ -416,10 +416,8 @@ def play(
     check_int("loop", episodes)
     check_int("max_steps", max_steps)
     stream = TransitionStream(env, swap_channels)
-    returns, taken = (
-        np.zeros((stream.num_envs, episodes)),
-        np.zeros((stream.num_envs, episodes), int),
-    )
+    returns = np.zeros((stream.num_envs, episodes))
+    taken = np.zeros((stream.num_envs, episodes), int)
     counts, lengths, idle = (np.zeros(stream.num_envs, int) for _ in range(3))
     running = np.zeros(stream.num_envs)
     waiting = np.zeros(stream.num_envs, bool)
@@ -437,15 +435,13 @@ def play(
         over = live & (ended | (lengths >= max_steps))
         if not over.any():
             continue
-        rows = np.flatnonzero(over)
-        returns[rows, counts[rows]] = running[rows]
-        taken[rows, counts[rows]] = lengths[rows]
-        counts[rows] += 1
-        running[rows] = 0.0
-        lengths[rows] = 0
+        returns[over, counts[over]] = running[over]
+        taken[over, counts[over]] = lengths[over]
+        counts += over
+        running[over] = lengths[over] = 0
         waiting |= over & ~ended
         unfinished = counts < episodes
-        if not (unfinished & ~waiting).any() and unfinished.any():
+        if unfinished.any() and waiting[unfinished].all():
             stream.reset()
             waiting[:] = False
         counting = unfinished & ~waiting
