@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from agilerl import checkpoint
 from agilerl.algorithms import AGENTS
 from agilerl.components.make_env import env_maker
 from agilerl.components.spaces import check_action_space, check_observation_space, single_spaces
-from agilerl.components.transitions import as_vector_env, autoreset_mode, play
+from agilerl.components.transitions import Played, as_vector_env, autoreset_mode, play
 from agilerl.components.vector_env import InProcessVectorEnv
 from agilerl.errors import AgileRLError, CheckpointError, EnvError, check_int
 from agilerl.seeding import derive
@@ -70,6 +72,7 @@ def evaluate(
     episodes: int = 100,
     seed: int | None = None,
     max_steps: int | None = None,
+    seconds: float | None = None,
 ) -> Evaluation:
     """Let an agent act greedily for whole episodes, and return what they gave.
 
@@ -83,6 +86,8 @@ def evaluate(
         episodes: exactly so many, the first of each sub-environment's share.
         seed: of the episodes; None draws one.
         max_steps: an episode is cut there; None takes the environment's own limit, else 10,000.
+        seconds: that it should take at most; there are fewer episodes where these are too short,
+            but one of each sub-environment in any case.
 
     Raises:
         ConfigError: on numbers that can't be used.
@@ -99,17 +104,40 @@ def evaluate(
             agent.adapt_to_env(vector)
         limit = getattr(getattr(vector, "spec", None), "max_episode_steps", None)
         vector.reset(seed=derive(secrets.randbelow(2**31) if seed is None else seed, "fresh"))
-        played = play(
-            lambda states: agent.getAction(states, 0),
-            vector,
+        played = in_time(
+            seconds,
             -(-episodes // vector.num_envs),
-            max_steps or limit or LONGEST,
-            channels_last(agent, observation),
+            lambda count: play(
+                lambda states: agent.getAction(states, 0),
+                vector,
+                count,
+                max_steps or limit or LONGEST,
+                channels_last(agent, observation),
+            ),
         )
     finally:
         if own:
             vector.close()
     return Evaluation.of(*(values.T.ravel()[:episodes] for values in played))
+
+
+def in_time(seconds: float | None, count: int, some: Callable[[int], Played]) -> Played:
+    """Return ``count`` episodes of each sub-environment, or as many as there is time for.
+
+    Args:
+        seconds: that all of them should take at most; the first are played in any case.
+        count: of episodes.
+        some: plays so many.
+    """
+    if seconds is None or count == 1:
+        return some(count)
+    start = time.perf_counter()
+    first = some(1)
+    took = time.perf_counter() - start
+    more = min(count - 1, int((seconds - took) / took))
+    if more < 1:
+        return first
+    return Played(*(np.hstack(columns) for columns in zip(first, some(more), strict=True)))
 
 
 def is_maker(env: Any) -> bool:

@@ -45,8 +45,8 @@ from agilerl.utils.utils import initialPopulation, makeVectEnvs
 CONFIDENCE = 0.9
 #: Share of a budget that training may take: the rest is for the evaluation at the end.
 TRAINING_SHARE = 0.93
-#: Evaluations that a budget should hold at least.
-EVALUATIONS = 8
+#: Seconds that the evaluation at the end may take at least, whatever the budget.
+LAST_EVALUATION = 5.0
 #: Seconds where nothing was said.
 DEFAULT_BUDGET = 600.0
 
@@ -62,7 +62,7 @@ class Run:
         history: one row for each agent and evaluation, a list of dicts.
         solved: whether the target was reached, and confirmed on 100 fresh episodes.
         global_steps: environment steps of all agents, evaluation included.
-        evaluation: of the elite over 100 fresh episodes.
+        evaluation: of the elite over 100 fresh episodes, or as many as the budget allows.
         env: the environment as it was given.
     """
 
@@ -126,7 +126,8 @@ def evolve(
         env: a gymnasium id, or a class or function that makes an environment.
         algo: "DQN", "DDPG", "TD3" or "CQN"; by default DQN for discrete and DDPG for continuous
             actions.
-        budget: wall time until this returns: "90s", "10min", "2h", or seconds.
+        budget: wall time until this returns: "90s", "10min", "2h", or seconds.  What can't be cut
+            short, a first evaluation of long episodes say, goes on beyond it.
         steps: the run ends when all agents have taken so many steps, evaluation included.
         target: the run ends when the lower 90 % bound of the best agent's mean return over 100
             fresh episodes reaches it.
@@ -214,12 +215,10 @@ def continued(
     for name in ("steps", "target"):
         if limits[name] is not None:
             settings[name] = limits[name]
-    budget, limit = limits["budget"], None
+    budget = limits["budget"]
     if budget is None and settings.get("steps") is None:
         budget = DEFAULT_BUDGET
-    if budget is not None:
-        rows = read_rows(path) if (path / HISTORY).exists() else []
-        limit = seconds_of(budget) + (rows[-1]["seconds"] if rows else 0.0)
+    limit = None if budget is None else seconds_of(budget)
     return trained(env, settings, path, limit, limits["workers"], True, verbose, callbacks)
 
 
@@ -236,14 +235,17 @@ def trained(
 ) -> Run:
     """Train with these settings in the folder ``path``, and return the run.
 
-    ``evolution`` stands in for the selection and the mutations of the settings.
+    ``limit`` is in seconds from now; ``evolution`` stands in for the selection and the mutations of
+    the settings.
     """
-    seed = settings["seed"]
+    start, seed = time.perf_counter(), settings["seed"]
     tournament, mutation = evolution_of(settings) if evolution is None else evolution
     vector = makeVectEnvs(env, num_envs=settings["envs"]["train"], seed=seed)
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
     folder = RunFolder(path, settings)
     last: list[Generation] = []
+    before = rows_of(folder)[-1:] if going_on else []
+    spent = before[0]["seconds"] if before else 0.0
     try:
         population, _ = learner(settings, vector)(
             **training_arguments(settings, vector),
@@ -251,7 +253,7 @@ def trained(
             **settings["schedule"],
             target=settings["target"],
             total_steps=settings["steps"],
-            time_limit=None if limit is None else TRAINING_SHARE * limit,
+            time_limit=None if limit is None else spent + TRAINING_SHARE * limit,
             confidence=CONFIDENCE,
             tournament=tournament,
             mutation=mutation,
@@ -268,7 +270,8 @@ def trained(
     finally:
         vector.close()
         eval_env.close()
-    return ended(env, settings, folder, population, last)
+    left = None if limit is None else limit - (time.perf_counter() - start)
+    return ended(env, settings, folder, population, last, left)
 
 
 def training_arguments(settings: Mapping[str, Any], env: Any) -> dict[str, Any]:
@@ -309,17 +312,23 @@ def ended(
     folder: RunFolder,
     population: list[Any],
     last: Sequence[Generation],
+    left: float | None,
 ) -> Run:
-    """Evaluate the elite on fresh episodes, complete the folder, and return the run."""
+    """Evaluate the elite on fresh episodes, complete the folder, and return the run.
+
+    ``left`` are the seconds that are left of a budget.
+    """
     elite = last[-1].best_ever if last else None
     if elite is None:  # nothing was evaluated now: perhaps it was before
         there = (folder.path / ELITE).exists()
         elite = load_elite(folder.path) if there else population[0]
-    found = evaluate_agent(elite, env, seed=derive(settings["seed"], "elite"))
+    seconds = None if left is None else max(left, LAST_EVALUATION)
+    found = evaluate_agent(elite, env, seed=derive(settings["seed"], "elite"), seconds=seconds)
     if last:
-        folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": 100})
+        count = len(found.returns)
+        folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": count})
         folder.close(settings["target"])
-    rows = folder.rows or (read_rows(folder.path) if (folder.path / HISTORY).exists() else [])
+    rows = rows_of(folder)
     return Run(
         path=folder.path,
         elite=elite,
@@ -330,6 +339,11 @@ def ended(
         evaluation=found,
         env=env,
     )
+
+
+def rows_of(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the history of a run so far, from its folder where this process has seen none."""
+    return folder.rows or (read_rows(folder.path) if (folder.path / HISTORY).exists() else [])
 
 
 def command_of(

@@ -42,7 +42,7 @@ class Plan:
         target: the run ends when the best agent's mean return over fresh episodes reaches it.
         select_every: evaluations between selections.
         total_steps: the run ends when all agents have taken so many steps, evaluation included.
-        time_limit: the run ends after so many seconds.
+        time_limit: the run ends after so many seconds, or where another evaluation would not fit.
         race: rounds of evaluation, after the first, for agents that may be the best.
         confidence: how sure it has to be that the mean return reaches the target; None takes the
             mean as it is.
@@ -62,7 +62,7 @@ class Plan:
         return (
             state.episode >= self.n_episodes
             or (self.total_steps is not None and state.global_steps >= self.total_steps)
-            or (self.time_limit is not None and state.seconds >= self.time_limit)
+            or (self.time_limit is not None and state.seconds_evaluated >= self.time_limit)
         )
 
     def due(self, state: RunState) -> bool:
@@ -306,7 +306,8 @@ def generations(
         if state.due:
             begun = time.perf_counter()
             generation = evaluate_population(task, state, executor, plan)
-            generation = replace(generation, evaluation_seconds=time.perf_counter() - begun)
+            state.evaluation_seconds = time.perf_counter() - begun
+            generation = replace(generation, evaluation_seconds=state.evaluation_seconds)
         solved = generation is not None and generation.solved
         after_episode(state, solved or plan.spent(state))
         if generation is not None:

@@ -47,6 +47,8 @@ class RunState:
         good: the states of the population when it was last evaluated and not all had diverged.
         memory_is_data: the buffer holds a data set, and training stores nothing in it.
         changing: whether the population is just being selected and mutated.
+        evaluation_seconds: wall time that the last evaluation took; it is not in ``seconds`` until
+            the population has trained again.
     """
 
     #: What is saved as it is; the rest has a state of its own.
@@ -88,6 +90,7 @@ class RunState:
     good: list[dict[str, Any]] | None = None
     memory_is_data: bool = False
     changing: bool = False
+    evaluation_seconds: float = 0.0
 
     def state_dict(self, rows: bool = True) -> dict[str, Any]:
         """Return everything that makes up the run, as tensors and plain values.
@@ -145,6 +148,11 @@ class RunState:
     def global_steps(self) -> int:
         """Every environment step by any agent, evaluation included."""
         return self.train_steps + self.eval_steps
+
+    @property
+    def seconds_evaluated(self) -> float:
+        """Wall time so far with the last evaluation, or with one that takes as long as that did."""
+        return self.seconds + self.evaluation_seconds
 
     @property
     def healthy(self) -> bool:

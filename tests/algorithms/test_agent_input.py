@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from agilerl.algorithms.arrays import one_hot
 from agilerl.algorithms.cqn import CQN
 from agilerl.algorithms.ddpg import DDPG
 from agilerl.algorithms.dqn import DQN
@@ -179,6 +180,16 @@ def test_a_batch_of_another_shape_is_named_before_anything_is_learnt(row: int) -
 def test_a_state_that_is_none_of_the_n_is_named(state: Any) -> None:
     with pytest.raises(EnvError, match=r"expected integers in 0\.\.3"):
         DQN(4, 2, True).getAction(state)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32, bool])
+@pytest.mark.parametrize("library", [np.array, torch.from_numpy])
+def test_discrete_states_become_rows_with_a_single_one(dtype: Any, library: Any) -> None:
+    states = library(np.array([[1], [0], [1]]).astype(dtype))
+    rows = one_hot(states, 3)
+    assert type(rows) is type(states)
+    assert rows.tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    assert str(rows.dtype).endswith("float32")
 
 
 def test_channels_last_is_named_as_the_cure_for_images() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 import agilerl
 from agilerl import DQN, CheckpointError, ConfigError, EnvError, check_env, evaluate
+from agilerl.components.transitions import Played
+from agilerl.runs.evaluation import in_time
 
 
 class Corridor(gym.Env[Any, Any]):
@@ -63,6 +65,28 @@ def test_an_episode_without_end_is_cut() -> None:
 
     found = evaluate(agent(), Endless, episodes=2, seed=1, max_steps=7)
     assert found.lengths.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "episodes"), [(100.0, 5), (45.0, 4), (10.0, 1), (3.0, 1), (None, 5)]
+)
+def test_there_are_as_many_episodes_as_there_is_time_for(
+    seconds: float | None, episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played(count: int) -> Played:  # 10 seconds for each episode
+        clock[0] += 10.0 * count
+        return Played(np.full((2, count), clock[0]), np.ones((2, count), int))
+
+    clock = [0.0]
+    monkeypatch.setattr("agilerl.runs.evaluation.time.perf_counter", lambda: clock[0])
+    found = in_time(seconds, 5, played)
+    assert found.returns.shape == found.lengths.shape == (2, episodes)
+    assert clock[0] == 10.0 * episodes
+
+
+def test_little_time_leaves_an_episode_of_each_sub_environment() -> None:
+    found = evaluate(agent(), Corridor, episodes=100, seed=1, seconds=1e-9)
+    assert found.returns.tolist() == [2.0] * 8
 
 
 def test_seeds_choose_the_episodes_and_are_not_those_of_training() -> None:

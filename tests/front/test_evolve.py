@@ -13,7 +13,15 @@ import yaml
 
 from agilerl import CheckpointError, ConfigError, EnvError, Run, evolve, initialPopulation
 from agilerl.runs.evolve import command_of, fresh_folder, newest, resume, seconds_of
-from agilerl.runs.run_folder import environment_of, load_elite, read_rows, read_times, read_yaml
+from agilerl.runs.run_folder import (
+    SUMMARY,
+    environment_of,
+    load_elite,
+    read_rows,
+    read_times,
+    read_yaml,
+    write_rows,
+)
 from agilerl.runs.run_settings import settings_of
 
 SMALL: dict[str, Any] = {"steps": 5000, "seed": 3, "workers": 0, "verbose": False}
@@ -113,6 +121,39 @@ def test_a_budget_is_the_time_until_it_returns(tmp_path: Path) -> None:
     run = evolve("CartPole-v1", budget="4s", seed=1, out=tmp_path, workers=0, verbose=False)
     assert 2.0 < time.perf_counter() - start < 30.0  # a loaded machine is slow, not endless
     assert run.history
+
+
+def test_a_budget_of_a_run_that_goes_on_is_from_now_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(**given: Any) -> Any:
+        limits.append(given["time_limit"])
+        raise KeyboardInterrupt
+
+    run = evolve("CartPole-v1", out=tmp_path, **SMALL)
+    rows = [{**row, "seconds": 7200.0} for row in read_rows(run.path)]
+    write_rows(run.path, rows, "w")
+    limits: list[float] = []
+    monkeypatch.setattr("agilerl.runs.evolve.train", noted)
+    with pytest.raises(KeyboardInterrupt):
+        resume(run.path, budget="100s", verbose=False)
+    assert limits == [7200.0 + 93.0]
+
+
+def test_an_evaluation_at_the_end_has_what_is_left_of_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sleepy(Choice):
+        def reset(self, **given: Any) -> Any:
+            time.sleep(0.1)
+            return super().reset(**given)
+
+    monkeypatch.setattr("agilerl.runs.evolve.LAST_EVALUATION", 0.0)
+    changes = {"steps": 100, "budget": "2s", "workers": 0, "verbose": False, "seed": 1}
+    run = evolve(Sleepy, out=tmp_path, **changes)
+    assert 8 <= len(run.evaluation.returns) < 100
+    facts = read_yaml(run.path, SUMMARY)
+    assert facts["evaluation"]["episodes"] == len(run.evaluation.returns)
 
 
 def test_what_the_user_gives_goes_before_the_defaults(tmp_path: Path) -> None:

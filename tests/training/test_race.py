@@ -15,6 +15,7 @@ from agilerl.training.executors import InProcess
 from agilerl.training.jobs import Evaluation
 from agilerl.training.race import combined, in_doubt, raced
 from agilerl.training.run import Plan
+from agilerl.training.run_state import RunState
 from agilerl.utils.utils import makeVectEnvs
 from tests.agents import OwnAgent
 from tests.runs import FIELDS, run, small_population
@@ -157,6 +158,16 @@ def test_what_an_evaluation_has_seen_may_be_stored() -> None:
 def test_bad_clocks_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         run([OwnAgent(0)], **changes)
+
+
+def test_a_run_ends_where_another_evaluation_would_not_fit() -> None:
+    plan, state = Plan(100, 1, time_limit=10.0), RunState([OwnAgent(0)], seconds=6.0)
+    assert not plan.spent(state)
+    state.evaluation_seconds = 3.0
+    assert not plan.spent(state)
+    state.evaluation_seconds = 4.0
+    assert plan.spent(state)
+    assert plan.ending(state) == "time is up"
 
 
 def test_the_agent_whose_check_held_is_the_best_that_ever_was() -> None:
