@@ -36,6 +36,7 @@ from agilerl.runs.run_folder import (
 )
 from agilerl.runs.run_settings import evolution_of, name_of, plain_ranges, settings_of
 from agilerl.seeding import derive
+from agilerl.signals import exit_code
 from agilerl.training.run import ENDLESS, Generation
 from agilerl.training.train import train
 from agilerl.training.train_offline import train as train_offline
@@ -271,6 +272,8 @@ def trained(
         vector.close()
         eval_env.close()
     left = None if limit is None else limit - (time.perf_counter() - start)
+    if exit_code():  # a signal has ended it, and whoever sent it waits
+        left = 0.0
     return ended(env, settings, folder, population, last, left)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -140,17 +142,23 @@ def test_a_budget_of_a_run_that_goes_on_is_from_now_on(
     assert limits == [7200.0 + 93.0]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 def test_an_evaluation_at_the_end_has_what_is_left_of_a_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Sleepy(Choice):
         def reset(self, **given: Any) -> Any:
             time.sleep(0.1)
             return super().reset(**given)
 
+    def stop(generation: Any) -> None:
+        if stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     monkeypatch.setattr("agilerl.runs.evolve.LAST_EVALUATION", 0.0)
-    changes = {"steps": 100, "budget": "2s", "workers": 0, "verbose": False, "seed": 1}
-    run = evolve(Sleepy, out=tmp_path, **changes)
+    limits: dict[str, Any] = {"budget": "1h"} if stopped else {"budget": "2s", "steps": 100}
+    more: dict[str, Any] = {"workers": 0, "verbose": False, "seed": 1, "callbacks": [stop]}
+    run = evolve(Sleepy, out=tmp_path, **limits, **more)
     assert 8 <= len(run.evaluation.returns) < 100
     facts = read_yaml(run.path, SUMMARY)
     assert facts["evaluation"]["episodes"] == len(run.evaluation.returns)
