@@ -3,11 +3,11 @@
     python -m benchmarks.evolution --seeds 0 1 2 3 4 --jobs 2      adds runs that are missing
     python -m benchmarks.evolution --write                         writes evolution.md
 
-Six DQN agents start with a learning rate of 1e-5, which is far too low.  All variants have the same
-starts, seeds, steps and tournaments (the README's long way); agents change in one of four ways,
-each twice as likely as no change, in one of the three that are left, or not at all.
-What counts is the fittest agent's mean return over 100 fresh episodes at the end.  Every run is one
-line of ``evolution.jsonl``, so that an interrupted benchmark goes on.
+A population as ``evolve()`` has it, but all agents start from the same bad settings, and no child
+begins anew: what is bad stays so, unless a mutation changes it.  All variants have the same
+starts, seeds and steps; a child changes in one of four ways, each as likely, in one of the three
+that are left, or not at all.  What counts is the best agent's mean return over 100 fresh episodes
+at the end.  Every run is one line of ``evolution.jsonl``, so that an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -16,85 +16,58 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from agilerl.components.replay_buffer import ReplayBuffer
-from agilerl.components.transitions import evaluate
-from agilerl.hpo.mutation import Mutations
-from agilerl.hpo.tournament import TournamentSelection
-from agilerl.training.train import train
-from agilerl.utils.utils import initialPopulation, makeVectEnvs
+from agilerl.runs.evolve import trained
+from agilerl.runs.run_settings import settings_of
 from benchmarks.hpo import interquartile_mean, interval, read
 from benchmarks.timing import RESULTS, publish, table
 
-#: Episodes of 100 vector steps in 8 environments of each agent, and the longest evaluation episode.
-TASKS = {"CartPole-v1": (120, 500), "LunarLander-v3": (60, 1000)}
-KINDS = ("architecture", "parameters", "activation", "rl_hp")
+#: Steps of all agents, evaluation included.
+TASKS = {"CartPole-v1": 100_000, "LunarLander-v3": 200_000}
+#: Low in everything, with a small network: it learns, but slowly.
+START = {"LR": 1e-4, "BATCH_SIZE": 32, "LEARN_STEP": 2, "TAU": 3e-3}
+UNITS = [16, 16]
+KINDS = {
+    "architecture": "ARCH_MUT",
+    "parameters": "PARAMS_MUT",
+    "activation": "ACT_MUT",
+    "rl_hp": "RL_HP_MUT",
+}
 ALL, NONE = "all four", "none"
 VARIANTS = (ALL, *(f"without {kind}" for kind in KINDS), NONE)
-POPULATION = 6
-FIELDS = ["state", "action", "reward", "next_state", "done"]
 FILE = RESULTS / "evolution.jsonl"
 
 
-def mutations(variant: str, seed: int) -> Mutations:
-    """Return the mutations of a variant."""
-    on = {kind: float(variant not in (NONE, f"without {kind}")) for kind in KINDS}
-    return Mutations(
-        algo="DQN",
-        no_mutation=0.5,
-        new_layer_prob=0.2,
-        rl_hp_selection=["lr"],
-        mutation_sd=0.1,
-        rand_seed=seed,
-        **on,
-    )
-
-
-def one(variant: str, env_name: str, seed: int) -> dict[str, Any]:
-    """Run one variant once; return what came out."""
-    episodes, longest = TASKS[env_name]
-    env = makeVectEnvs(env_name, num_envs=8, seed=seed)
-    start = time.process_time()
-    pop = initialPopulation(
-        "DQN",
-        env.single_observation_space.shape,
-        int(env.single_action_space.n),
-        one_hot=False,
-        net_config={"arch": "mlp", "h_size": [32, 32]},
-        INIT_HP={"LR": 1e-5, "BATCH_SIZE": 64, "LEARN_STEP": 1, "TAU": 5e-3, "DOUBLE": True},
-        population_size=POPULATION,
-        seed=seed,
-    )
-    pop, _ = train(
+def settings(variant: str, env: str, seed: int) -> dict[str, Any]:
+    """Return the settings of a run."""
+    on = {key: float(variant not in (NONE, f"without {kind}")) for kind, key in KINDS.items()}
+    found = settings_of(
         env,
-        env_name,
-        "DQN",
-        pop,
-        ReplayBuffer(int(env.single_action_space.n), 50_000, FIELDS, seed=seed),
-        n_episodes=episodes,
-        max_steps=100,
-        evo_epochs=2,
-        evo_loop=1,
-        eps_decay=0.9,
-        eps_end=0.05,
-        target=None,
-        tournament=TournamentSelection(2, True, POPULATION, 1, seed=seed),
-        mutation=mutations(variant, seed),
-        seed=seed,
-        eval_max_steps=longest,
-        verbose=False,
+        init_hp=START,
+        net_config={"arch": "mlp", "h_size": UNITS},
+        mutation_params={**on, "NO_MUT": float(variant == NONE), "RESTART": 0.0},
     )
-    test_env = makeVectEnvs(env_name, num_envs=20, seed=1000 + seed)
+    return {**found, "seed": seed, "target": None, "steps": TASKS[env]}
+
+
+def one(variant: str, env: str, seed: int) -> dict[str, Any]:
+    """Run one variant once; return what came out."""
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = settings(variant, env, seed)
+        run = trained(env, chosen, Path(folder) / "run", None, 0, False, False, [])
     return {
         "variant": variant,
-        "env": env_name,
+        "env": env,
         "seed": seed,
-        "return": float(evaluate(pop[0].getAction, test_env, 5, longest).mean()),
-        "lr": pop[0].lr,
-        "network": pop[0].architecture,
+        "return": run.evaluation.mean,
+        "settings": {name: getattr(run.elite, name.lower()) for name in START},
+        "network": run.elite.architecture,
         "processor": round(time.process_time() - start, 1),
     }
 
@@ -149,12 +122,12 @@ def main() -> None:
     runs = read(FILE)
     there = {(run["variant"], run["env"]) for run in runs}
     rows = [line(v, env, runs) for env in TASKS for v in VARIANTS if (v, env) in there]
-    episodes = ", ".join(f"{count} on {env}" for env, (count, _) in TASKS.items())
+    steps = ", ".join(f"{count:,} on {env}" for env, count in TASKS.items())
+    start = ", ".join(f"{name} {value:g}" for name, value in START.items())
     note = (
-        "Interquartile mean over the seeds with a 95 % bootstrap interval, of the fittest agent's"
-        f" mean return over 100 fresh episodes. {POPULATION} agents, episodes of 100 steps in 8"
-        f" environments ({episodes}), evolution every 2 episodes; learning rate 1e-5 and [32, 32]"
-        " units at the start; rl_hp moves the learning rate."
+        "Interquartile mean over the seeds with a 95 % bootstrap interval, of the best agent's"
+        f" mean return over 100 fresh episodes. Global steps: {steps}. All agents start from"
+        f" {start} and {UNITS} units; rl_hp moves all of LR, BATCH_SIZE, LEARN_STEP and TAU."
     )
     head = ("environment", "mutations", "return", "each seed")
     body = f"{table(head, rows)}\n\n{note}"
