@@ -83,7 +83,8 @@ def evaluate(
         agent: an agent, or the path of its checkpoint.
         env: a gymnasium id, a class or function that makes an environment, or an environment,
             single or vector.
-        episodes: exactly so many, the first of each sub-environment's share.
+        episodes: exactly so many, unless ``seconds`` are too short; the first of each
+            sub-environment's share.
         seed: of the episodes; None draws one.
         max_steps: an episode is cut there; None takes the environment's own limit, else 10,000.
         seconds: that it should take at most; there are fewer episodes where these are too short,

@@ -245,8 +245,6 @@ def trained(
     eval_env = makeVectEnvs(env, num_envs=settings["envs"]["evaluate"], seed=seed)
     folder = RunFolder(path, settings)
     last: list[Generation] = []
-    before = rows_of(folder)[-1:] if going_on else []
-    spent = before[0]["seconds"] if before else 0.0
     try:
         population, _ = learner(settings, vector)(
             **training_arguments(settings, vector),
@@ -254,7 +252,7 @@ def trained(
             **settings["schedule"],
             target=settings["target"],
             total_steps=settings["steps"],
-            time_limit=None if limit is None else spent + TRAINING_SHARE * limit,
+            time_limit=None if limit is None else TRAINING_SHARE * limit,
             confidence=CONFIDENCE,
             tournament=tournament,
             mutation=mutation,
@@ -331,7 +329,7 @@ def ended(
         count = len(found.returns)
         folder.save_elite({"mean": found.mean, "ci95": list(found.ci95), "episodes": count})
         folder.close(settings["target"])
-    rows = rows_of(folder)
+    rows = folder.rows or (read_rows(folder.path) if (folder.path / HISTORY).exists() else [])
     return Run(
         path=folder.path,
         elite=elite,
@@ -342,11 +340,6 @@ def ended(
         evaluation=found,
         env=env,
     )
-
-
-def rows_of(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the history of a run so far, from its folder where this process has seen none."""
-    return folder.rows or (read_rows(folder.path) if (folder.path / HISTORY).exists() else [])
 
 
 def command_of(

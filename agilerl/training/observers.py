@@ -68,7 +68,7 @@ class Progress(RunObserver):
         limits = (
             (plan.n_episodes if plan.n_episodes < ENDLESS else None, self.before[0], episode),
             (plan.total_steps, self.before[1], global_steps),
-            (plan.time_limit, self.before[2], self.before[2] + elapsed),
+            (plan.time_limit, 0.0, elapsed),
         )
         times = [
             elapsed * (limit - now) / max(now - before, 1e-9)

@@ -42,7 +42,8 @@ class Plan:
         target: the run ends when the best agent's mean return over fresh episodes reaches it.
         select_every: evaluations between selections.
         total_steps: the run ends when all agents have taken so many steps, evaluation included.
-        time_limit: the run ends after so many seconds, or where another evaluation would not fit.
+        time_limit: the run ends so many seconds after it began or went on, or where another
+            evaluation would not fit.
         race: rounds of evaluation, after the first, for agents that may be the best.
         confidence: how sure it has to be that the mean return reaches the target; None takes the
             mean as it is.

@@ -49,6 +49,7 @@ class RunState:
         changing: whether the population is just being selected and mutated.
         evaluation_seconds: wall time that the last evaluation took; it is not in ``seconds`` until
             the population has trained again.
+        earlier_seconds: wall time spent before a run went on, which counts against no limit.
     """
 
     #: What is saved as it is; the rest has a state of its own.
@@ -91,6 +92,7 @@ class RunState:
     memory_is_data: bool = False
     changing: bool = False
     evaluation_seconds: float = 0.0
+    earlier_seconds: float = 0.0
 
     def state_dict(self, rows: bool = True) -> dict[str, Any]:
         """Return everything that makes up the run, as tensors and plain values.
@@ -143,6 +145,7 @@ class RunState:
             self.history = [dict(row) for row in state["history"]]
             for name in self.COUNTERS:
                 setattr(self, name, state[name])
+            self.earlier_seconds = self.seconds
 
     @property
     def global_steps(self) -> int:
@@ -151,8 +154,8 @@ class RunState:
 
     @property
     def seconds_evaluated(self) -> float:
-        """Wall time so far with the last evaluation, or with one that takes as long as that did."""
-        return self.seconds + self.evaluation_seconds
+        """Wall time since the run began or went on, and that of one evaluation, as the last was."""
+        return self.seconds - self.earlier_seconds + self.evaluation_seconds
 
     @property
     def healthy(self) -> bool:

@@ -115,8 +115,8 @@ def train(
             best, rare selection lets settings show their worth.
         total_steps: the run ends at the first episode at which all agents together have taken so
             many steps, evaluation included.
-        time_limit: the run ends at the first episode after so many seconds, or where another
-            evaluation would not fit.
+        time_limit: the run ends at the first episode after so many seconds of this call, or where
+            another evaluation would not fit.
         race: rounds of evaluation at most, after the first, for agents that may still be the best;
             an agent's fitness is the mean over its rounds.
         confidence: the run ends when the lower bound of the mean of the 100 episodes, at this level

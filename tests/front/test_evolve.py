@@ -22,9 +22,9 @@ from agilerl.runs.run_folder import (
     read_rows,
     read_times,
     read_yaml,
-    write_rows,
 )
 from agilerl.runs.run_settings import settings_of
+from agilerl.training.run_state import RunState
 
 SMALL: dict[str, Any] = {"steps": 5000, "seed": 3, "workers": 0, "verbose": False}
 
@@ -128,18 +128,16 @@ def test_a_budget_is_the_time_until_it_returns(tmp_path: Path) -> None:
 def test_a_budget_of_a_run_that_goes_on_is_from_now_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def noted(**given: Any) -> Any:
-        limits.append(given["time_limit"])
-        raise KeyboardInterrupt
-
     run = evolve("CartPole-v1", out=tmp_path, **SMALL)
-    rows = [{**row, "seconds": 7200.0} for row in read_rows(run.path)]
-    write_rows(run.path, rows, "w")
-    limits: list[float] = []
-    monkeypatch.setattr("agilerl.runs.evolve.train", noted)
-    with pytest.raises(KeyboardInterrupt):
-        resume(run.path, budget="100s", verbose=False)
-    assert limits == [7200.0 + 93.0]
+    load = RunState.load_state_dict
+
+    def after_two_hours(self: RunState, state: Any) -> None:
+        load(self, {**state, "seconds": 7200.0})
+
+    monkeypatch.setattr(RunState, "load_state_dict", after_two_hours)
+    more = resume(run.path, budget="60s", steps=run.global_steps + 3000, verbose=False)
+    assert more.global_steps >= run.global_steps + 3000
+    assert more.history[-1]["seconds"] > 7200.0
 
 
 @pytest.mark.parametrize("stopped", [False, True])
